@@ -1,0 +1,1 @@
+"""From raw to true: unit profiles and their models. May import logbook and drivers."""

@@ -1,0 +1,1 @@
+"""The technician's tools. May import firmware, gateway, sox, hub."""

@@ -1,0 +1,72 @@
+"""The truck's configuration: one TOML file, read by every process of the gateway, checked on reading.
+
+Example: docs/truck.example.toml (a test reads it)."""
+
+from pathlib import Path
+
+import msgspec
+
+from sox.nodes import BadName, check_truck
+
+
+class ConfigError(ValueError):
+    """What is wrong with a configuration and where, in one line."""
+
+
+class Head(msgspec.Struct, forbid_unknown_fields=True):
+    """The sensor head: its serial port (udev name on a truck, a pty in the simulation)."""
+
+    port: str
+
+
+class Gpsd(msgspec.Struct, forbid_unknown_fields=True):
+    """Where gpsd's JSON stream is."""
+
+    host: str = "127.0.0.1"
+    port: int = 2947
+
+
+class Camera(msgspec.Struct, forbid_unknown_fields=True):
+    """A camera: an MJPEG URL (http://...) or a V4L2 device (/dev/video0)."""
+
+    name: str
+    source: str
+
+
+class Hub(msgspec.Struct, forbid_unknown_fields=True):
+    """The SoX hub: account, address and the certificate authority that signed it."""
+
+    domain: str
+    host: str
+    port: int
+    ca_file: str
+    password_file: str
+
+
+class Truck(msgspec.Struct, forbid_unknown_fields=True):
+    """All settings of one truck. Sizes in bytes, times in seconds."""
+
+    name: str
+    spool: str
+    live_socket: str
+    hub: Hub
+    head: Head | None = None
+    gpsd: Gpsd | None = None
+    cameras: list[Camera] = []
+    readings_segment_seconds: float = 60.0
+    images_segment_seconds: float = 60.0
+    images_segment_bytes: int = 16_000_000
+    spool_quota_bytes: int = 200_000_000_000
+    free_reserve_bytes: int = 1_000_000_000
+
+
+def load(path: str | Path) -> Truck:
+    """The configuration in the TOML file `path`; raises ConfigError."""
+    try:
+        truck = msgspec.toml.decode(Path(path).read_bytes(), type=Truck)
+        check_truck(truck.name)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (msgspec.DecodeError, BadName) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return truck

@@ -1,0 +1,1 @@
+"""Chip models: pure state machines on the byte level, written from the datasheet facts, never from our drivers."""

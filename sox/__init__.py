@@ -1,0 +1,1 @@
+"""Sensor-over-XMPP: documents, dialects, pubsub client, upload client. May import logbook."""
