@@ -2,8 +2,8 @@
 
 Everywhere in the house a value is a float in the SI unit of `Quantity.unit` (latitude and longitude: degrees, as in WGS 84 and in
 the SoX schema). `display` is what people read (hPa, µT, °C, µg/m³), `sox` what goes over the wire: a unit of the CMU sensor schema
-with its unitScaler where the schema has one. Two SoX units are extensions, because the schema (v0.0.18) has none for them:
-"radian per second" and "watt per square meter".
+with its unitScaler where the schema has one. Three SoX units are extensions, because the schema (v0.0.18) has none for them:
+"radian per second", "watt per square meter" and "reciprocal cubic meter".
 """
 
 from typing import NamedTuple
@@ -66,18 +66,52 @@ _PER_CUBIC_CENTIMETER = Scale("1/cm³", 1e-6)
 # 16-bit words; OPT3001 0.01 lx at its lowest exponent (relative 2**-11 above); AS7331 at 2x/64 ms; SPS30 sends float32.
 TABLE: tuple[Quantity, ...] = (
     *(
-        Quantity(f"acceleration_{axis}", f"Acceleration {axis.upper()}", f"加速度 {axis.upper()}", "icm20948", "m/s²",
-                 -8 * G, 8 * G, G / 4096, _METER_PER_SECOND_SQUARED, 3, "meter per second squared")
+        Quantity(
+            f"acceleration_{axis}",
+            f"Acceleration {axis.upper()}",
+            f"加速度 {axis.upper()}",
+            "icm20948",
+            "m/s²",
+            -8 * G,
+            8 * G,
+            G / 4096,
+            _METER_PER_SECOND_SQUARED,
+            3,
+            "meter per second squared",
+        )
         for axis in "xyz"
     ),
     *(
-        Quantity(f"angular_rate_{axis}", f"Angular rate {axis.upper()}", f"角速度 {axis.upper()}", "icm20948", "rad/s",
-                 -500 * DEGREE, 500 * DEGREE, DEGREE / 65.5, _DEGREE_PER_SECOND, 2, "radian per second")
+        Quantity(
+            f"angular_rate_{axis}",
+            f"Angular rate {axis.upper()}",
+            f"角速度 {axis.upper()}",
+            "icm20948",
+            "rad/s",
+            -500 * DEGREE,
+            500 * DEGREE,
+            DEGREE / 65.5,
+            _DEGREE_PER_SECOND,
+            2,
+            "radian per second",
+        )
         for axis in "xyz"
     ),
     *(
-        Quantity(f"magnetic_field_{axis}", f"Magnetic field {axis.upper()}", f"地磁気 {axis.upper()}", "icm20948", "T",
-                 -4912.8e-6, 4912.8e-6, 0.15e-6, _MICROTESLA, 2, "tesla", -6)
+        Quantity(
+            f"magnetic_field_{axis}",
+            f"Magnetic field {axis.upper()}",
+            f"地磁気 {axis.upper()}",
+            "icm20948",
+            "T",
+            -4912.8e-6,
+            4912.8e-6,
+            0.15e-6,
+            _MICROTESLA,
+            2,
+            "tesla",
+            -6,
+        )
         for axis in "xyz"
     ),
     Quantity("pressure", "Pressure", "気圧", "bmp390", "Pa", 30_000, 125_000, 0.1, Scale("hPa", 0.01), 2, "pascal"),
@@ -90,10 +124,9 @@ TABLE: tuple[Quantity, ...] = (
     Quantity("longitude", "Longitude", "経度", "gnss", "°", -180, 180, 1e-7, Scale("°"), 6, "lon"),
     Quantity("altitude", "Altitude", "標高", "gnss", "m", -500, 9_000, 0.001, Scale("m"), 1, "meter"),
     Quantity("speed", "Speed", "速度", "gnss", "m/s", 0, 100, 0.001, Scale("km/h", 3.6), 1, "meter per second"),
-    Quantity("bearing", "Bearing", "進行方向", "gnss", "rad", 0, 360 * DEGREE, 1e-5 * DEGREE, Scale("°", 1 / DEGREE), 1, "radian"),
+    Quantity("bearing", "Bearing", "進行方向", "gnss", "rad", 0, 360 * DEGREE, 1e-4 * DEGREE, Scale("°", 1 / DEGREE), 1, "radian"),
     # What the chips measure beside the ten: recorded and sent like the others, shown to those who ask.
-    Quantity("temperature_barometer", "Barometer temperature", "気圧計温度", "bmp390", "K",
-             233.15, 358.15, 0.005, _CELSIUS, 2, "kelvin"),
+    Quantity("temperature_barometer", "Barometer temperature", "気圧計温度", "bmp390", "K", 233.15, 358.15, 0.005, _CELSIUS, 2, "kelvin"),
     Quantity("temperature_uv", "UV sensor temperature", "紫外線計温度", "as7331", "K", 206.25, 411.0, 0.05, _CELSIUS, 2, "kelvin"),
     Quantity("uvb", "UV-B", "紫外線 (UV-B)", "as7331", "W/m²", 0, 3_900, 0.03, Scale("W/m²"), 2, "watt per square meter"),
     Quantity("uvc", "UV-C", "紫外線 (UV-C)", "as7331", "W/m²", 0, 1_700, 0.02, Scale("W/m²"), 2, "watt per square meter"),
@@ -101,8 +134,19 @@ TABLE: tuple[Quantity, ...] = (
     Quantity("pm4", "PM4", "PM4", "sps30", "kg/m³", 0, 1000e-9, 1e-12, _MICROGRAM, 1, "kilogram per cubic meter", -9),
     Quantity("pm10", "PM10", "PM10", "sps30", "kg/m³", 0, 1000e-9, 1e-12, _MICROGRAM, 1, "kilogram per cubic meter", -9),
     *(
-        Quantity(f"particles_{size}", f"Particles < {size.replace('_', '.')} µm", f"粒子数 < {size.replace('_', '.')} µm", "sps30",
-                 "1/m³", 0, 3000e6, 1.0, _PER_CUBIC_CENTIMETER, 1, "reciprocal cubic meter")
+        Quantity(
+            f"particles_{size}",
+            f"Particles < {size.replace('_', '.')} µm",
+            f"粒子数 < {size.replace('_', '.')} µm",
+            "sps30",
+            "1/m³",
+            0,
+            3000e6,
+            1.0,
+            _PER_CUBIC_CENTIMETER,
+            1,
+            "reciprocal cubic meter",
+        )
         for size in ("0_5", "1", "2_5", "4", "10")
     ),
     Quantity("particle_size", "Typical particle size", "代表粒径", "sps30", "m", 0, 10e-6, 1e-9, Scale("µm", 1e6), 2, "meter", -6),

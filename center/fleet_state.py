@@ -1,0 +1,148 @@
+"""What the city knows of each truck right now: the newest value of every quantity, from live items that may come late, twice or
+out of order. One thread (the event loop) writes and reads; nothing here waits."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from logbook.quantities import BY_ID, Quantity
+from sox.documents import TransducerValue, parse_xep0082
+
+REASON_SUFFIX = ".reason"  # docs/formats.md 5: a quantity without number comes as <quantity>.reason
+CALIBRATED_SUFFIX = ".calibrated"  # "true": calibrated under a profile; absent means uncalibrated, so a mark is never forgotten
+
+FRESH_S = 10.0  # younger is fresh
+OFFLINE_S = 60.0  # older is offline; between them: stale
+AHEAD_S = 5.0  # a time further ahead of ours is a wrong clock there (or here), not a network delay
+
+
+class Live(NamedTuple):
+    """The newest statement about a quantity: `value` in its SI unit, or None and the `reason`; `utc_ns` is the time of collection."""
+
+    value: float | None
+    reason: str
+    raw: str
+    utc_ns: int
+    calibrated: bool
+
+
+class Position(NamedTuple):
+    """A valid position: degrees (WGS 84) and UTC of collection."""
+
+    latitude: float
+    longitude: float
+    utc_ns: int
+
+
+class Picture(NamedTuple):
+    """A JPEG as recorded. `utc_ns` is 0 where the truck had no clock."""
+
+    jpeg: bytes
+    camera: str
+    segment_id: str
+    boottime_ns: int
+    utc_ns: int
+
+
+class TruckState:
+    """All that is known of one truck."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.values: dict[str, Live] = {}
+        self.position: Position | None = None
+        self.picture: Picture | None = None
+        self.items = 0  # live items taken
+        self.older = 0  # values left out because a newer one was there
+        self.unreadable = 0  # values left out because their time or id could not be read
+
+    def take(self, values: Iterable[TransducerValue], now_ns: int) -> int:
+        """Take the values of one live item that came at UTC `now_ns`; returns how many were newer than what was known."""
+        self.items += 1
+        listed = list(values)
+        calibrated = {value.id.removesuffix(CALIBRATED_SUFFIX) for value in listed
+                      if value.id.endswith(CALIBRATED_SUFFIX) and value.typed == "true"}  # fmt: skip
+        taken = 0
+        for value in listed:
+            quantity = BY_ID.get(value.id.removesuffix(REASON_SUFFIX))
+            if quantity is None:
+                continue  # other transducers (counters, marks) are no quantities
+            try:
+                utc_ns = parse_xep0082(value.timestamp)
+            except ValueError:
+                self.unreadable += 1
+                continue
+            taken += self._put(quantity.id, statement(quantity, value, utc_ns, quantity.id in calibrated), now_ns)
+        latitude, longitude = self.values.get("latitude"), self.values.get("longitude")
+        if latitude and longitude and latitude.value is not None and longitude.value is not None and latitude.utc_ns == longitude.utc_ns:
+            self.position = Position(latitude.value, longitude.value, latitude.utc_ns)
+        return taken
+
+    def _put(self, quantity: str, live: Live, now_ns: int) -> int:
+        known = self.values.get(quantity)
+        # A held time that lies ahead of our clock came from a wrong clock: it must not shut out the right ones that follow.
+        if known is not None and live.utc_ns <= known.utc_ns <= now_ns + AHEAD_S * 1e9:
+            self.older += live.utc_ns < known.utc_ns
+            return 0
+        if known == live:
+            return 0
+        self.values[quantity] = live
+        return 1
+
+    def age_s(self, quantity: str, now_ns: int) -> float | None:
+        """Seconds since the newest statement about `quantity` was collected; negative if its clock is ahead; None if there is none."""
+        live = self.values.get(quantity)
+        return None if live is None else (now_ns - live.utc_ns) / 1e9
+
+    def fix_age_s(self, now_ns: int) -> float | None:
+        """Age in seconds of the last valid position, also while there is no fix now; None if there never was one."""
+        return None if self.position is None else (now_ns - self.position.utc_ns) / 1e9
+
+    def heard_age_s(self, now_ns: int) -> float | None:
+        """Age in seconds of the newest statement about anything; None if there is none."""
+        newest = max((live.utc_ns for live in self.values.values()), default=None)
+        return None if newest is None else (now_ns - newest) / 1e9
+
+    def status(self, now_ns: int) -> str:
+        """`fresh`: a position younger than FRESH_S. `stale`: an older one. `nofix`: data, but never a position. `offline`: nothing
+        younger than OFFLINE_S. `ahead`: the times lie ahead of our clock, so that no age can be told."""
+        heard, fix = self.heard_age_s(now_ns), self.fix_age_s(now_ns)
+        if heard is None or heard >= OFFLINE_S:
+            return "offline"
+        if heard < -AHEAD_S:
+            return "ahead"
+        if fix is None:
+            return "nofix"
+        return "fresh" if fix < FRESH_S else "stale"
+
+
+class Fleet:
+    """The trucks of this center by name, in the order of the configuration."""
+
+    def __init__(self, trucks: Iterable[str]) -> None:
+        self.trucks = {name: TruckState(name) for name in trucks}
+
+
+def freshness(age_s: float | None) -> str:
+    """`offline`, `ahead`, `fresh` or `stale` for the age in seconds of one value (None: there is none)."""
+    if age_s is None or age_s >= OFFLINE_S:
+        return "offline"
+    if age_s < -AHEAD_S:
+        return "ahead"
+    return "fresh" if age_s < FRESH_S else "stale"
+
+
+def statement(quantity: Quantity, value: TransducerValue, utc_ns: int, calibrated: bool) -> Live:
+    """One transducer value as a statement in SI units: never a number outside the quantity's range, never a number and a reason."""
+    raw = value.raw or ""
+    typed = value.typed if value.typed is not None else raw
+    if value.id.endswith(REASON_SUFFIX):
+        return Live(None, typed or "no value", raw, utc_ns, calibrated)
+    try:
+        number = quantity.sox.si(float(typed))
+    except ValueError:
+        return Live(None, "unreadable value", raw, utc_ns, calibrated)
+    # One step of tolerance: the ends of the range themselves pass through decimal text and two scalings.
+    if not math.isfinite(number) or not quantity.low - quantity.resolution <= number <= quantity.high + quantity.resolution:
+        return Live(None, "implausible", raw, utc_ns, calibrated)
+    return Live(number, "", raw, utc_ns, calibrated)

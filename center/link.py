@@ -1,0 +1,177 @@
+"""The center's connection to the hub, kept for ever: connect, subscribe, read what was said meanwhile, listen, connect again."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+from xml.etree.ElementTree import Element
+
+from center import clock
+from center.announcement import Receipt, texts
+from center.config import Hub
+from center.fleet_state import Fleet
+from sox import nodes
+from sox.client import SoxClient
+from sox.documents import DocumentError, TransducerValue, data_document, parse_data, xep0082
+from sox.errors import SoxError
+
+BACK_OFF_FIRST_S, BACK_OFF_MOST_S = 1.0, 30.0
+STEADY_S = 30.0  # a connection that lived this long ends a series of failures
+
+log = logging.getLogger("center.link")
+
+Announced = Callable[[str, str, dict[str, str]], None]  # (truck, item id, fields)
+
+
+class Status(NamedTuple):
+    """The link to the hub as the page shows it."""
+
+    connected: bool
+    error: str
+    since_utc_ns: int
+    connections: int
+
+
+class Link:
+    """Live items go to `fleet`, announcements to `announced`. `publish` sends receipts while there is a connection."""
+
+    def __init__(self, hub: Hub, fleet: Fleet, announced: Announced, back_off_first_s: float = BACK_OFF_FIRST_S) -> None:
+        self._hub, self._fleet, self._announced, self._back_off_first_s = hub, fleet, announced, back_off_first_s
+        self._client: SoxClient | None = None
+        self._by_node: dict[str, Callable[[str, Element], None]] = {}
+        for truck in fleet.trucks:
+            self._by_node[nodes.data(truck)] = self._live_taker(truck)
+            self._by_node[nodes.data(nodes.channel(truck, "segments"))] = self._announcement_taker(truck)
+        self._error = "not connected yet"
+        self._since_utc_ns = clock.utc_ns()
+        self._connections = 0
+        self.attempts = 0
+        self.unreadable = 0  # items that were no SoX document
+
+    def status(self) -> Status:
+        """The connection as the page shows it."""
+        return Status(self._client is not None, self._error, self._since_utc_ns, self._connections)
+
+    async def publish(self, truck: str, receipt: Receipt) -> None:
+        """Send a receipt; returns when the hub has it. Raises SoxError."""
+        if self._client is None:
+            raise SoxError("disconnected", "no connection to the hub")
+        now = xep0082(clock.utc_ns())
+        document = data_document([TransducerValue(key, text, None, now) for key, text in receipt.values()])
+        await self._client.publish(nodes.data(nodes.channel(truck, "receipts")), receipt.segment_id, document)
+
+    async def run(self) -> None:
+        """Connect and reconnect until cancelled."""
+        failures = 0
+        while True:
+            self.attempts += 1
+            began = time.monotonic()
+            try:
+                await self._session()
+            except (SoxError, OSError) as error:
+                problem = str(error)
+            failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
+            if problem != self._error:
+                log.warning("hub: %s", problem)
+            self._error, self._since_utc_ns = problem, clock.utc_ns()
+            await asyncio.sleep(back_off(failures, self._back_off_first_s))
+
+    async def _session(self) -> NoReturn:
+        """One connection from beginning to end; raises SoxError or OSError with the reason of the end."""
+        hub = self._hub
+        client = SoxClient(f"{hub.user}@{hub.domain}", _password(hub), hub.host, hub.port, hub.ca_file)
+        lost: asyncio.Future[SoxError | None] = asyncio.get_running_loop().create_future()
+        client.on_item(self._item)
+        client.on_disconnected(lambda error: None if lost.done() else lost.set_result(error))
+        try:
+            await client.connect()
+            self._client, self._error, self._since_utc_ns = client, "", clock.utc_ns()
+            self._connections += 1
+            log.info("connected to %s", hub.domain)
+            attending = asyncio.ensure_future(self._attend_all(client))
+            ends: list[asyncio.Future[Any]] = [attending, lost]
+            try:
+                # Attending ends when all trucks are attended to; it ends the session only by an error.
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                if not lost.done():
+                    attending.result()
+                raise await lost or SoxError("disconnected", "the connection was closed")
+            finally:
+                attending.cancel()
+                await asyncio.gather(attending, return_exceptions=True)
+        finally:
+            self._client = None
+            await client.disconnect()
+
+    async def _attend_all(self, client: SoxClient) -> None:
+        """Subscribe to every truck; one whose nodes are missing or closed is tried again and holds up nobody."""
+        missing, failures = list(self._fleet.trucks), 0
+        while missing:
+            still = []
+            for truck in missing:
+                try:
+                    await self._attend(client, truck)
+                except SoxError as error:
+                    log.warning("%s: %s", truck, error)
+                    still.append(truck)
+            missing, failures = still, failures + 1
+            if missing:
+                await asyncio.sleep(back_off(failures, self._back_off_first_s))
+
+    async def _attend(self, client: SoxClient, truck: str) -> None:
+        """Subscribe first and read after, so that nothing falls between; what comes twice is recognised."""
+        for node in (nodes.data(truck), nodes.data(nodes.channel(truck, "segments"))):
+            await client.subscribe(node)
+        answered = {}
+        for item_id, element in await client.items(nodes.data(nodes.channel(truck, "receipts"))):
+            answered[item_id] = self._fields(element)
+        for item_id, element in await client.items(nodes.data(nodes.channel(truck, "segments"))):
+            fields = self._fields(element)
+            # The truck reads its retained receipts when it connects: 2000 answers at every reconnect would say nothing new.
+            # A refusal does not tell which upload it was about, so it never counts as the answer to what stands there now.
+            receipt = answered.get(item_id, {})
+            if receipt.get("state") != "stored" or receipt.get("sha256") != fields.get("sha256"):
+                self._announced(truck, item_id, fields)
+        for item_id, element in await client.items(nodes.data(truck)):
+            self._item(nodes.data(truck), item_id, element)
+
+    def _item(self, node: str, item_id: str, element: Element) -> None:
+        take = self._by_node.get(node)
+        if take is not None:
+            take(item_id, element)
+
+    def _live_taker(self, truck: str) -> Callable[[str, Element], None]:
+        def take(item_id: str, element: Element) -> None:
+            self._fleet.trucks[truck].take(self._values(element), clock.utc_ns())
+
+        return take
+
+    def _announcement_taker(self, truck: str) -> Callable[[str, Element], None]:
+        def take(item_id: str, element: Element) -> None:
+            self._announced(truck, item_id, self._fields(element))
+
+        return take
+
+    def _fields(self, element: Element) -> dict[str, str]:
+        return texts(self._values(element))
+
+    def _values(self, element: Element) -> list[TransducerValue]:
+        try:
+            return parse_data(element)
+        except DocumentError as error:
+            self.unreadable += 1
+            log.warning("unreadable item: %s", error)
+            return []
+
+
+def _password(hub: Hub) -> str:
+    """Read at each connection, so that it can be changed while the center runs; raises OSError."""
+    return Path(hub.password_file).read_text(encoding="utf-8").strip()
+
+
+def back_off(failures: int, first_s: float) -> float:
+    """Seconds to wait after `failures` failures in a row (>= 1): doubling, bounded, half of it random."""
+    return min(BACK_OFF_MOST_S, first_s * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1.0)

@@ -1,0 +1,69 @@
+"""The few operations by which a segment reaches the disk, in one place so that tests can let the disk fail. All raise OSError."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+
+def write_whole(fd: int, data: bytes) -> None:
+    """Writes all of `data` at the file's position (a write to a nearly full disk can be short)."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_data(fd: int) -> None:
+    """Returns when the file's content and size are on disk."""
+    os.fdatasync(fd)
+
+
+def sync_all(fd: int) -> None:
+    """Returns when the file and its inode are on disk."""
+    os.fsync(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Returns when the names in `folder` are on disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `folder` (and its parents) durable; nothing to do where it exists."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def is_locked(path: Path) -> bool:
+    """True if somebody holds the exclusive lock of the file. Asks with a shared lock that is given back at once."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def lock_new(fd: int) -> bool:
+    """Takes the exclusive lock of a file just made; waits a moment for one who only asks (`is_locked`). False if it stays taken."""
+    for _ in range(10):
+        if try_lock(fd):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def try_lock(fd: int) -> bool:
+    """Takes the exclusive lock of the open file; False if another open file description holds it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

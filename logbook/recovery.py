@@ -1,0 +1,278 @@
+"""Makes an ordinary sealed segment of a file whose writer died (logbook/segment.py, "Recovery"), and says what is missing.
+
+Can itself be cut at any moment: it appends and overwrites only what is damaged, so the next run starts from the same whole chunks."""
+
+import os
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from logbook import channels, files, records
+from logbook.closing import closing_of_file
+from logbook.scan import TORN, UNFINISHED_SEAL, ZEROS, Chunk, Scan, Stretch, chunk_messages, scan
+from logbook.schemas.cruisers_pb2 import Gap, HeadFrames
+from logbook.segment_writer import HEAD_FRAMES, OPEN_SUFFIX, Entry, Head, SegmentWriter, head_frames_metadata
+
+DAMAGED_SUFFIX = ".damaged"
+SEGMENT_SUFFIX = ".mcap"
+
+_MOST_CHUNKS = 0xFFFF_FFFF  # a mark that counts higher is damaged: two chunks a second for 68 years
+
+
+class Busy(BlockingIOError):
+    """The file is being written: its writer holds the lock."""
+
+
+@dataclass
+class Report:
+    """What recovery found in one file and did with it.
+
+    `path` is where the file is now; `recovered` False: it was set aside (or, with `error`, left as it was for the next time).
+    `gaps` are the Gap messages written into it; for a file set aside the one that the recorder should write elsewhere."""
+
+    path: Path
+    kept_chunks: int = 0
+    damaged_chunks: int = 0
+    cut_bytes: int = 0
+    reason: str = ""
+    recovered: bool = True
+    error: str = ""
+    gaps: list[Gap] = field(default_factory=list)
+
+    @property
+    def lossless(self) -> bool:
+        """True if everything that reached the file was kept."""
+        return self.recovered and not self.damaged_chunks and not self.cut_bytes
+
+
+def recover(path_open: Path) -> Report:
+    """Seals the `.open` file of a dead writer. Raises Busy, ValueError (no `.open` file), OSError (the disk; nothing is lost by it)."""
+    path_open = Path(path_open)
+    if not path_open.name.endswith(SEGMENT_SUFFIX + OPEN_SUFFIX):
+        raise ValueError(f"{path_open} is not an open segment")
+    path = path_open.with_name(path_open.name.removesuffix(OPEN_SUFFIX))
+    fd = os.open(path_open, os.O_RDWR)
+    try:
+        if not files.try_lock(fd):
+            raise Busy(f"{path_open} is being written")
+        data = path_open.read_bytes()
+        found = scan(data)
+        if found.head is None:
+            return _set_aside(path_open, data, found.head_problem)
+        if path.exists():
+            return _set_aside(path_open, data, f"{path.name} exists already")
+        if any(stretch.end - stretch.start < records.SCAR.size for stretch in found.damage if stretch.end < found.end):
+            return _set_aside(path_open, data, "bytes between two chunks that no writer puts there")
+        return _seal(fd, path, data, found, found.head)
+    finally:
+        os.close(fd)
+
+
+def recover_spool(spool: Path) -> list[Report]:
+    """Recovers every open file of a spool that nobody writes. One that the disk refuses is reported and left for the next time."""
+    reports = []
+    for path_open in sorted(Path(spool).glob(f"*/*{SEGMENT_SUFFIX}{OPEN_SUFFIX}")):
+        try:
+            reports.append(recover(path_open))
+        except Busy:
+            continue  # a living recorder's
+        except OSError as error:
+            reports.append(Report(path_open, recovered=False, error=str(error), reason="disk error"))
+    return reports
+
+
+def last_head_frames(spool: Path) -> dict[int, int]:
+    """head_boot -> newest sequence that is durable in any segment of the spool. Raises OSError.
+
+    Reads only the end of each sealed file (`head_frames`), so a spool of weeks takes a second, and all of open or damaged ones."""
+    newest: dict[int, int] = {}
+    for path in sorted(Path(spool).glob(f"*/*-{channels.READINGS}{SEGMENT_SUFFIX}*")):
+        if path.name.endswith(DAMAGED_SUFFIX):
+            continue
+        for boot, sequence in _head_frames(path).items():
+            newest[boot] = max(sequence, newest.get(boot, 0))
+    return newest
+
+
+def _seal(fd: int, path: Path, data: bytes, found: Scan, head: Head) -> Report:
+    """Repairs and seals the locked file `fd` whose bytes are `data`. Raises OSError."""
+    if found.closing is not None and not found.damage and zlib.crc32(memoryview(data)[: found.closing.data_end]) == found.closing.data_crc:
+        # Only the rename was missing.
+        files.sync_all(fd)
+        path.with_name(path.name + OPEN_SUFFIX).rename(path)
+        files.sync_folder(path.parent)
+        return Report(path, kept_chunks=len(found.chunks), reason="sealed but not renamed")
+
+    keepable, damage = _keepable(data, found)
+    chunks = _renumbered(keepable, found.head_end)
+    end = max([found.head_end, *(chunk.end for chunk in chunks), *(scar.end for scar in found.scars)])
+    inner = [stretch for stretch in damage if stretch.end <= end]
+    tail = _tail_reason(found, end, damage)
+    report = Report(path, kept_chunks=len(chunks), cut_bytes=len(data) - end if tail else 0)
+    report.damaged_chunks = sum(_chunks_missing(stretch, chunks) for stretch in inner)
+    report.gaps = [_damage_gap(stretch, data, chunks, head.identity.stream) for stretch in inner]
+    report.reason = "; ".join([*(gap.reason for gap in report.gaps), *([tail] if tail else [])]) or "not sealed"
+    if tail or (found.closing is None and found.tail != UNFINISHED_SEAL):
+        reason = f"writer ended without sealing: {tail}, {report.cut_bytes} bytes cut" if tail else "writer ended without sealing"
+        last = max((chunk.head.last_time for chunk in chunks), default=0)
+        report.gaps.append(Gap(source=head.identity.stream, reason=reason, from_boottime_ns=last))
+
+    patches = [(stretch.start, records.scar(stretch.start, stretch.end - stretch.start)) for stretch in inner]
+    for old, new in zip(keepable, chunks, strict=True):
+        if old.sequence != new.sequence:
+            patches.append((new.mark_start, records.mark(new.sequence, new.mark_start, data[new.start : new.end])))
+    repaired = bytearray(data[:end])
+    for offset, patch in patches:
+        repaired[offset : offset + len(patch)] = patch
+    writer = _account(SegmentWriter(path, os.dup(fd), head), bytes(repaired), found.head_end, chunks)
+    try:
+        os.ftruncate(fd, end)
+        os.lseek(fd, end, os.SEEK_SET)
+        if report.gaps:
+            # First what is missing, then the scars: cut in between, the next run says it twice rather than never.
+            writer.append(
+                [Entry(channels.GAP, gap.from_boottime_ns or gap.to_boottime_ns, 0, gap.SerializeToString()) for gap in report.gaps]
+            )
+        for offset, patch in patches:
+            os.pwrite(fd, patch, offset)
+        notes = {"reason": report.reason, "kept_chunks": str(report.kept_chunks)}
+        writer.seal({**notes, "damaged_chunks": str(report.damaged_chunks), "cut_bytes": str(report.cut_bytes)})
+    except OSError:
+        writer.close()
+        raise
+    return report
+
+
+def _set_aside(path_open: Path, data: bytes, problem: str) -> Report:
+    """Renames a file that cannot be made a segment; its bytes stay as they are. Raises OSError."""
+    base = path_open.name.removesuffix(OPEN_SUFFIX) + DAMAGED_SUFFIX
+    target = path_open.with_name(base)
+    attempt = 1
+    while target.exists():
+        attempt += 1
+        target = path_open.with_name(f"{base}.{attempt}")
+    path_open.rename(target)
+    files.sync_folder(target.parent)
+    found = scan(data)
+    stream = path_open.name.removesuffix(SEGMENT_SUFFIX + OPEN_SUFFIX).partition("-")[2]
+    gap = Gap(
+        source=stream,
+        reason=f"{target.name} set aside: {problem}",
+        from_boottime_ns=min((chunk.head.first_time for chunk in found.chunks), default=0),
+        to_boottime_ns=max((chunk.head.last_time for chunk in found.chunks), default=0),
+    )
+    return Report(
+        target, damaged_chunks=len(found.chunks), cut_bytes=len(data), reason=f"set aside: {problem}", recovered=False, gaps=[gap]
+    )
+
+
+def _keepable(data: bytes, found: Scan) -> tuple[list[Chunk], list[Stretch]]:
+    """The whole chunks whose content is messages too, and the damage with those that are not (a writer's fault, not the disk's)."""
+    chunks, damage = [], list(found.damage)
+    listed = found.channels
+    for chunk in found.chunks:
+        try:
+            for message in chunk_messages(data, chunk):
+                channel = listed[message.channel]
+                if channel.topic == channels.HEAD_FRAMES:
+                    HeadFrames.FromString(message.data)
+            chunks.append(chunk)
+        except (records.DamagedChunk, DecodeError, KeyError):
+            damage.append(Stretch(chunk.mark_start, chunk.end, "chunk without sense"))
+    return chunks, sorted(damage)
+
+
+def _renumbered(chunks: list[Chunk], head_end: int) -> list[Chunk]:
+    """The chunks with their true numbers: a mark's CRC covers the chunk but not the number, so a flip there must not cost the chunk.
+
+    Chunks that follow each other without a gap count on from each other; the most frequent base of such a run is the true one."""
+    result: list[Chunk] = []
+    start = 0
+    while start < len(chunks):
+        stop = start + 1
+        while stop < len(chunks) and chunks[stop].mark_start == chunks[stop - 1].end:
+            stop += 1
+        run = chunks[start:stop]
+        lowest = result[-1].sequence + 1 if result else 1
+        bases = Counter(chunk.sequence - index for index, chunk in enumerate(run) if lowest <= chunk.sequence - index <= _MOST_CHUNKS)
+        base = 1 if run[0].mark_start == head_end else max(bases, key=lambda known: (bases[known], -known), default=lowest)
+        result.extend(chunk._replace(sequence=base + index) for index, chunk in enumerate(run))
+        start = stop
+    return result
+
+
+def _tail_reason(found: Scan, end: int, damage: list[Stretch]) -> str:
+    """Why bytes after `end` that may have held data are cut; "" if none did."""
+    if found.tail in (TORN, ZEROS):
+        return found.tail
+    return next((stretch.reason for stretch in damage if stretch.start >= end), "")
+
+
+def _account(writer: SegmentWriter, data: bytes, head_end: int, chunks: list[Chunk]) -> SegmentWriter:
+    """The writer with everything counted that stands in `data`."""
+    position = head_end
+    writer.account_bytes(data[:head_end])
+    for chunk in chunks:
+        writer.account_bytes(data[position : chunk.start])
+        writer.account_chunk(chunk.sequence, data[chunk.start : chunk.end], records.chunk_content(data, chunk.head))
+        position = chunk.end
+    writer.account_bytes(data[position:])
+    return writer
+
+
+def _neighbours(stretch: Stretch, chunks: list[Chunk]) -> tuple[Chunk | None, Chunk | None]:
+    before = [chunk for chunk in chunks if chunk.end <= stretch.start]
+    after = [chunk for chunk in chunks if chunk.mark_start >= stretch.end]
+    return (before[-1] if before else None), (after[0] if after else None)
+
+
+def _chunks_missing(stretch: Stretch, chunks: list[Chunk]) -> int:
+    """How many chunks stood in a damaged stretch, by the marks' sequence (1 where it ends at a scar: that cannot be known)."""
+    before, after = _neighbours(stretch, chunks)
+    if after is None or after.mark_start != stretch.end:
+        return 1
+    return max(1, after.sequence - (before.sequence if before else 0) - 1)
+
+
+def _damage_gap(stretch: Stretch, data: bytes, chunks: list[Chunk], stream: str) -> Gap:
+    """What a damaged stretch costs: between which times, and how many messages by their sequence numbers per channel."""
+    before, after = _neighbours(stretch, chunks)
+    last: dict[int, int] = {}
+    first: dict[int, int] = {}
+    for chunk in chunks:
+        for message in chunk_messages(data, chunk):
+            if chunk.end <= stretch.start:
+                last[message.channel] = message.sequence
+            else:
+                first.setdefault(message.channel, message.sequence)
+    return Gap(
+        source=stream,
+        reason=stretch.reason,
+        from_boottime_ns=before.head.last_time if before else 0,
+        to_boottime_ns=after.head.first_time if after else 0,
+        count=sum(max(0, sequence - last.get(channel, 0) - 1) for channel, sequence in first.items()),
+    )
+
+
+def _head_frames(path: Path) -> dict[int, int]:
+    """head_boot -> newest sequence in one file; {} for one that is not a segment. Raises OSError."""
+    closing = closing_of_file(path)
+    if closing is not None:
+        noted = closing.metadata.get(HEAD_FRAMES)
+        if noted is None:
+            return {}
+        numbers = {int(boot): int(sequence) for boot, sequence in noted.items() if boot.isdecimal() and sequence.isdecimal()}
+        if head_frames_metadata(numbers) == noted:
+            return numbers
+    data = path.read_bytes()
+    found = scan(data)
+    newest: dict[int, int] = {}
+    for chunk in _keepable(data, found)[0]:
+        for message in chunk_messages(data, chunk):
+            if found.channels[message.channel].topic == channels.HEAD_FRAMES:
+                frames = HeadFrames.FromString(message.data)
+                newest[frames.head_boot] = max(frames.last_sequence, newest.get(frames.head_boot, 0))
+    return newest

@@ -1,0 +1,295 @@
+"""One segment file being written: create, append chunks, seal. Blocking and for one thread; `logbook.segment.Segments` drives it.
+
+Every method that touches the disk raises OSError. After one, the file must be abandoned: a second fsync on the same file may
+return success although the data is gone (USENIX ATC'20, "Can Applications Recover from fsync Failures?")."""
+
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from mcap.opcode import Opcode
+from mcap.records import (
+    Channel,
+    ChunkIndex,
+    DataEnd,
+    Footer,
+    Header,
+    McapRecord,
+    Metadata,
+    MetadataIndex,
+    Schema,
+    Statistics,
+    SummaryOffset,
+)
+
+from logbook import channels, files, records
+from logbook.schemas.cruisers_pb2 import HeadFrames
+
+OPEN_SUFFIX = ".open"
+PROFILE = "cruisers"
+FORMAT = "1"
+
+# Names of the Metadata records.
+SEGMENT = "segment"
+HEAD = "head"
+HEAD_FRAMES = "head_frames"
+RECOVERED = "recovered"
+
+_FILE_MODE = 0o644
+
+
+class Identity(NamedTuple):
+    """What the Metadata record `segment` says."""
+
+    segment_id: str
+    truck: str
+    stream: str
+    boot_id: str
+
+
+class Entry(NamedTuple):
+    """One message to write: `log_time` CLOCK_BOOTTIME in ns, `publish_time` UTC in ns (0 if unknown), `data` as its channel says."""
+
+    topic: str
+    log_time: int
+    publish_time: int
+    data: bytes
+
+
+class Head(NamedTuple):
+    """The file before its first chunk, as records; all of it is repeated in the summary."""
+
+    identity: Identity
+    schemas: list[Schema]
+    channels: list[Channel]
+    segment_metadata: MetadataIndex
+
+
+def library_name() -> str:
+    """The `library` of the file's header: `cruisers <version>`."""
+    return f"cruisers {version('cruisers')}"
+
+
+def compression_of(stream: str) -> str:
+    """Chunks of images are not compressed: zstd gains 0 to 7 % on JPEGs (facts/store-and-forward.md f)."""
+    return records.UNCOMPRESSED if stream == channels.IMAGES else records.ZSTD
+
+
+def head_frames_metadata(newest: Mapping[int, int]) -> dict[str, str]:
+    """Content of the Metadata record `head_frames`: head boot -> sequence, and `crc32` of them (MCAP gives Metadata no CRC)."""
+    numbers = {str(boot): str(sequence) for boot, sequence in sorted(newest.items())}
+    return {**numbers, "crc32": f"{zlib.crc32(repr(sorted(numbers.items())).encode()):08x}"}
+
+
+def build_head(
+    identity: Identity, types: Sequence[channels.ChannelType], metadata: Mapping[str, Mapping[str, str]], library: str
+) -> tuple[bytes, Head]:
+    """The bytes of a new file up to its first mark, and the same as records. `metadata` is per topic.
+
+    The last record, Metadata `head`, has the CRC-32 of all bytes before it: MCAP's own records before the chunks have none."""
+    parts = [records.MAGIC, records.encoded(Header(PROFILE, library))]
+    offset = sum(map(len, parts))
+    parts.append(records.encoded(Metadata(SEGMENT, {**identity._asdict(), "format": FORMAT})))
+    segment_metadata = MetadataIndex(offset, len(parts[-1]), SEGMENT)
+    schema_ids: dict[str, int] = {}
+    schemas: list[Schema] = []
+    for schema in dict.fromkeys(kind.schema for kind in types if kind.schema):
+        schema_ids[schema] = len(schemas) + 1
+        schemas.append(Schema(id=schema_ids[schema], data=channels.descriptor_set(schema), encoding="protobuf", name=schema))
+    listed = [
+        Channel(number, kind.topic, kind.encoding, dict(metadata.get(kind.topic, {})), schema_ids.get(kind.schema, 0))
+        for number, kind in enumerate(types, start=1)
+    ]
+    parts.extend(records.encoded(record) for record in (*schemas, *listed))
+    data = b"".join(parts)
+    data += records.encoded(Metadata(HEAD, {"crc32": f"{zlib.crc32(data):08x}"}))
+    return data, Head(identity, schemas, listed, segment_metadata)
+
+
+class SegmentWriter:
+    """One open segment. `path` is the sealed file's; while open it has `.open` appended and an exclusive flock."""
+
+    def __init__(self, path: Path, fd: int, head: Head) -> None:
+        """Not for callers: use `create`, or recovery's way in, which then accounts for the chunks already in the file."""
+        self.path = path
+        self.open_path = path.with_name(path.name + OPEN_SUFFIX)
+        self.size = 0
+        self.chunks = 0
+        self._fd = fd
+        self._named = False
+        self._head = head
+        self._ids = {channel.topic: channel.id for channel in head.channels}
+        self._crc = 0
+        self._sequences = {channel.id: 0 for channel in head.channels}
+        self._counts = {channel.id: 0 for channel in head.channels}
+        self._chunk_indexes: list[ChunkIndex] = []
+        self._metadata_indexes = [head.segment_metadata]
+        self._mark_sequence = 0
+        self._head_frames: dict[int, int] = {}
+        self._head_frames_id = self._ids.get(channels.HEAD_FRAMES)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        identity: Identity,
+        types: Sequence[channels.ChannelType],
+        metadata: Mapping[str, Mapping[str, str]],
+        library: str | None = None,
+    ) -> "SegmentWriter":
+        """Makes `path`.open with everything that stands before the first chunk, synced with its folder. Raises OSError."""
+        data, head = build_head(identity, types, metadata, library or library_name())
+        files.make_folder(path.parent)
+        open_path = path.with_name(path.name + OPEN_SUFFIX)
+        fd = os.open(open_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, _FILE_MODE)
+        # A recovery that looked in between may have locked the new file or set it aside: then it is not ours any more.
+        if not files.lock_new(fd) or not open_path.exists() or os.fstat(fd).st_ino != open_path.stat().st_ino:
+            os.close(fd)
+            raise BlockingIOError(f"{open_path} was taken by a recovery")
+        writer = cls(path, fd, head)
+        try:
+            files.write_whole(fd, data)
+            files.sync_all(fd)
+            files.sync_folder(path.parent)
+        except OSError:
+            writer.discard()
+            raise
+        writer.account_bytes(data)
+        return writer
+
+    @property
+    def identity(self) -> Identity:
+        """Who wrote this file."""
+        return self._head.identity
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Writes the messages as one chunk and returns when they are on disk. Raises OSError, KeyError for an unknown topic."""
+        parts = []
+        for entry in entries:
+            channel = self._ids[entry.topic]
+            self._sequences[channel] += 1
+            parts.append(records.message(channel, self._sequences[channel] & 0xFFFF_FFFF, entry.log_time, entry.publish_time, entry.data))
+        first, last = min(entry.log_time for entry in entries), max(entry.log_time for entry in entries)
+        content = b"".join(parts)
+        record = records.chunk(content, first, last, compression_of(self.identity.stream))
+        sequence = self._mark_sequence + 1
+        mark = records.mark(sequence, self.size, record)
+        files.write_whole(self._fd, mark + record)
+        files.sync_data(self._fd)
+        self.account_bytes(mark)
+        self.account_chunk(sequence, record, content)
+
+    def account_bytes(self, data: bytes) -> None:
+        """Counts bytes of the data section that stand in the file."""
+        self._crc = zlib.crc32(data, self._crc)
+        self.size += len(data)
+
+    def account_chunk(self, mark_sequence: int, record: bytes, content: bytes) -> None:
+        """Counts a whole Chunk record (its mark is counted) that stands in the file."""
+        head = records.parse_chunk_head(record, 0, len(record))
+        self._chunk_indexes.append(
+            ChunkIndex(
+                chunk_length=len(record),
+                chunk_start_offset=self.size,
+                compression=head.compression,
+                compressed_size=head.data_end - head.data_start,
+                message_end_time=head.last_time,
+                message_index_length=0,
+                message_index_offsets={},
+                message_start_time=head.first_time,
+                uncompressed_size=head.size,
+            )
+        )
+        self.account_bytes(record)
+        self._mark_sequence = mark_sequence
+        self.chunks += 1
+        for message in records.messages(content):
+            self._counts[message.channel] = self._counts.get(message.channel, 0) + 1
+            self._sequences[message.channel] = message.sequence
+            if message.channel == self._head_frames_id:
+                frames = HeadFrames.FromString(message.data)
+                self._head_frames[frames.head_boot] = max(frames.last_sequence, self._head_frames.get(frames.head_boot, 0))
+
+    def seal(self, notes: Mapping[str, str] | None = None) -> Path:
+        """Ends the file (data section, summary, footer), syncs it and gives it its name. Returns that path. Raises OSError.
+
+        `notes` become the Metadata record `recovered`."""
+        closing = bytearray()
+        if self._head_frames:
+            self._add_metadata(closing, Metadata(HEAD_FRAMES, head_frames_metadata(self._head_frames)))
+        if notes:
+            self._add_metadata(closing, Metadata(RECOVERED, dict(notes)))
+        closing += records.encoded(DataEnd(zlib.crc32(closing, self._crc)))
+        summary_start = self.size + len(closing)
+        closing += self._summary(summary_start)
+        files.write_whole(self._fd, bytes(closing))
+        files.sync_data(self._fd)
+        if self.path.exists():
+            raise FileExistsError(f"{self.path} exists already")
+        self.open_path.rename(self.path)
+        self._named = True
+        files.sync_folder(self.path.parent)
+        self.close()
+        return self.path
+
+    def close(self) -> None:
+        """Lets go of the file (and its lock) as it is."""
+        os.close(self._fd)
+
+    def abandon(self) -> None:
+        """Closes the file after an error, cut back to its durable chunks if the disk lets us: what was not synced is written again
+        elsewhere and should not stand twice. Recovery seals it."""
+        if not self._named:
+            with suppress(OSError):  # the error that led here is the one to report
+                os.ftruncate(self._fd, self.size)
+        self.close()
+
+    def discard(self) -> None:
+        """Closes and removes a file that never got a durable chunk. One that cannot be removed stays for recovery."""
+        self.close()
+        with suppress(OSError):  # the error that led here is the one to report
+            self.open_path.unlink()
+
+    def _add_metadata(self, closing: bytearray, metadata: Metadata) -> None:
+        record = records.encoded(metadata)
+        self._metadata_indexes.append(MetadataIndex(self.size + len(closing), len(record), metadata.name))
+        closing += record
+
+    def _summary(self, start: int) -> bytes:
+        """Summary, summary offsets, footer and magic of a file whose summary begins at `start`."""
+        times = self._chunk_indexes
+        statistics = Statistics(
+            attachment_count=0,
+            channel_count=len(self._head.channels),
+            channel_message_counts={number: count for number, count in self._counts.items() if count},
+            chunk_count=len(self._chunk_indexes),
+            message_count=sum(self._counts.values()),
+            message_end_time=max((index.message_end_time for index in times), default=0),
+            message_start_time=min((index.message_start_time for index in times), default=0),
+            metadata_count=len(self._metadata_indexes) + 1,  # `head` is not indexed: it is for recovery only
+            schema_count=len(self._head.schemas),
+        )
+        groups: tuple[tuple[Opcode, Sequence[McapRecord]], ...] = (
+            (Opcode.SCHEMA, self._head.schemas),
+            (Opcode.CHANNEL, self._head.channels),
+            (Opcode.STATISTICS, [statistics]),
+            (Opcode.CHUNK_INDEX, self._chunk_indexes),
+            (Opcode.METADATA_INDEX, self._metadata_indexes),
+        )
+        summary = bytearray()
+        offsets = bytearray()
+        for opcode, group in groups:
+            if not group:
+                continue
+            data = b"".join(map(records.encoded, group))
+            offsets += records.encoded(SummaryOffset(opcode, start + len(summary), len(data)))
+            summary += data
+        offsets_start = start + len(summary)
+        summary += offsets
+        # The summary's CRC covers the footer up to the CRC itself (MCAP, "Footer").
+        footer = records.encoded(Footer(start, offsets_start, 0))[:-4]
+        return bytes(summary) + records.encoded(Footer(start, offsets_start, zlib.crc32(footer, zlib.crc32(summary)))) + records.MAGIC

@@ -1,0 +1,46 @@
+"""The last picture: the newest one recorded, its bytes untouched, whatever order segments arrive in."""
+
+import shutil
+
+import pytest
+
+from center.archive import Archive
+from center.pictures import newest_picture
+from logbook import reader
+
+
+@pytest.fixture
+def archive(tmp_path):
+    opened = Archive(tmp_path / "archive")
+    yield opened
+    opened.close()
+
+
+def keep(archive, made):
+    part = archive.incoming(made.announcement.segment_id)
+    shutil.copy(made.path, part)
+    archive.store(part, made.announcement, reader.info(part))
+
+
+def test_there_is_none_before_one_came(archive, maker):
+    assert newest_picture(archive, "truck-1") is None
+    keep(archive, maker.readings())
+    assert newest_picture(archive, "truck-1") is None
+
+
+def test_the_last_picture_of_a_segment_is_taken_with_camera_and_time(archive, maker, utc_ns):
+    keep(archive, maker.images([b"first", b"second", b"third"]))
+    picture = newest_picture(archive, "truck-1")
+    assert (picture.jpeg, picture.camera, picture.utc_ns) == (b"third", "front", utc_ns + 2_000_000_000)
+
+
+def test_an_older_segment_that_arrives_later_does_not_replace_it(archive, maker):
+    old, new = maker.images([b"old"], start_ns=1_000_000_000), maker.images([b"new"], start_ns=90_000_000_000)
+    keep(archive, new)
+    keep(archive, old)
+    assert newest_picture(archive, "truck-1").jpeg == b"new"
+
+
+def test_pictures_of_another_truck_are_not_mixed_in(archive, maker):
+    keep(archive, maker.images([b"other"], "truck-2"))
+    assert newest_picture(archive, "truck-1") is None

@@ -1,0 +1,103 @@
+"""The column block: what goes in comes out, the bytes are those of docs/formats.md 3, values are typed on read."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from logbook import block
+
+pytestmark = pytest.mark.timeout(60)
+
+COLUMNS = [
+    {"id": "acceleration_x", "scale": -0.5, "lowest": -32767, "highest": 32766, "status": None, "mask": 0, "value": 0},
+    {"id": "magnetic_field_x", "scale": 2.0, "lowest": -32752, "highest": 32752, "status": 2, "mask": 0x0801, "value": 1},
+    {"id": "mag_status", "scale": 1, "lowest": -32768, "highest": 32767, "status": None, "mask": 0, "value": 0},
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_block_gives_back_exactly_what_was_encoded(data: st.DataObject) -> None:
+    samples = data.draw(st.integers(1, 60))
+    width = data.draw(st.integers(0, 12))
+    columns = data.draw(hnp.arrays(np.int16, (samples, width)))
+    first = data.draw(st.integers(0, 2**63))
+    offsets = data.draw(st.lists(st.integers(0, block.MAX_SPAN_NS), min_size=samples - 1, max_size=samples - 1))
+    times = np.array([first, *(first + offset for offset in offsets)], dtype=np.uint64)
+    head_boot = data.draw(st.integers(0, 2**32 - 1))
+    boot, decoded_times, decoded = block.decode(block.encode(head_boot, times, columns))
+    assert boot == head_boot
+    assert decoded_times.dtype == np.uint64 and np.array_equal(decoded_times, times)
+    assert decoded.dtype == np.int16 and np.array_equal(decoded, columns)
+
+
+def test_the_bytes_are_those_of_the_documented_format() -> None:
+    # By hand from docs/formats.md 3: times 0, 10, 25 after the first; the column 5, 3, -32768.
+    data = block.encode(7, np.array([1000, 1010, 1025], np.uint64), np.array([[5], [3], [-32768]], np.int16))
+    head = b"CB" + bytes([1, 1]) + struct.pack("<HIQ", 3, 7, 1000)
+    times = bytes([0, 20, 30]) + bytes(9)  # differences 0 10 15, zigzag 0 20 30, four planes
+    # differences 5 -2 and -32771 = 32765 modulo 2^16; zigzag 10, 3, 65530; low bytes, then high bytes
+    column = bytes([10, 3, 0xFA]) + bytes([0, 0, 0xFF])
+    assert data == head + times + column
+
+
+def test_a_jump_over_the_whole_range_survives_the_differences() -> None:
+    columns = np.array([[-32768], [32767], [-32768], [0]], np.int16)
+    _, _, decoded = block.decode(block.encode(1, np.arange(4, dtype=np.uint64), columns))
+    assert np.array_equal(decoded, columns)
+
+
+@pytest.mark.parametrize(
+    ("times", "columns"),
+    [
+        ([], np.empty((0, 3), np.int16)),
+        ([5, 4], np.zeros((2, 1), np.int16)),
+        ([0, block.MAX_SPAN_NS + 1], np.zeros((2, 1), np.int16)),
+        ([0, 1], np.zeros((3, 1), np.int16)),
+        ([0], np.zeros((1, 256), np.int16)),
+        ([0], np.array([[32768]], np.int32)),
+        ([0], np.array([[0.5]])),
+        ([-1], np.zeros((1, 1), np.int16)),
+        (list(range(65536)), np.zeros((65536, 1), np.int16)),
+    ],
+)
+def test_what_does_not_fit_into_a_block_is_refused(times: list[int], columns: np.ndarray) -> None:
+    with pytest.raises(block.BlockError):
+        block.encode(1, np.array(times, dtype=np.int64), columns)
+
+
+def test_bytes_that_are_no_block_are_refused() -> None:
+    whole = block.encode(1, np.array([1, 2], np.uint64), np.zeros((2, 3), np.int16))
+    for wrong in (b"", whole[:-1], whole + b"\0", b"XB" + whole[2:], whole[:2] + b"\2" + whole[3:], whole[:4] + b"\0\0" + whole[6:]):
+        with pytest.raises(block.BlockError):
+            block.decode(wrong)
+
+
+@pytest.mark.parametrize("form", [json.dumps, list])
+def test_typed_values_are_raw_times_scale_or_the_reason_why_there_is_none(form: type) -> None:
+    #                 in range      no new sample       magnetic overflow    saturated both
+    columns = np.array([[100, 7, 1], [-32767, 7, 0], [32766, 7, 0x0801], [-32768, 32753, 0x0101 - 0x0100]], np.int16)
+    typed = block.typed(form(COLUMNS), columns)
+    values, status = typed["acceleration_x"]
+    assert status.tolist() == [block.OK, block.OK, block.OK, block.SATURATED]
+    assert values[:3].tolist() == [-50.0, 16383.5, -16383.0] and np.isnan(values[3])
+    values, status = typed["magnetic_field_x"]
+    assert status.tolist() == [block.OK, block.NO_NEW_SAMPLE, block.NO_NEW_SAMPLE, block.SATURATED]
+    assert values[0] == 14.0 and np.isnan(values[1:]).all()
+    assert [block.REASONS[code] for code in status.tolist()] == ["", "no new sample", "no new sample", "saturated"]
+
+
+def test_a_status_with_its_highest_bit_set_is_compared_as_unsigned() -> None:
+    columns_metadata = [dict(COLUMNS[0], status=1, mask=0x8000, value=0x8000), COLUMNS[2]]
+    values, _ = block.typed(columns_metadata, np.array([[4, -32768], [4, 0]], np.int16))["acceleration_x"]
+    assert values[0] == -2.0 and np.isnan(values[1])
+
+
+def test_columns_that_do_not_belong_to_the_block_are_refused() -> None:
+    with pytest.raises(block.BlockError):
+        block.typed(COLUMNS, np.zeros((1, 2), np.int16))
