@@ -1,0 +1,108 @@
+"""AKM AK09916, the magnetometer inside the ICM-20948, set up through that chip's own I2C master (bank 3, slave 4; read out by slave 0).
+
+Registers: SparkFun AK09916_REGISTERS.h, Zephyr ak09916.c. It runs at its own 100 Hz; ST1 says whether a sample is new, and ST2 must be
+read to free the next one, so nine bytes from ST1 to ST2 are read in every cycle. After a reset of the head it may not answer until the I2C
+master is reset (SparkFun startupMagnetometer tries ten times)."""
+
+from drivers.portable import TYPE_CHECKING, const, elapsed
+
+if TYPE_CHECKING:
+    from drivers.icm20948 import ICM20948
+
+_READ = const(0x8C)  # address 0x0C, to read
+_WRITE = const(0x0C)
+_WIA2 = const(0x01)
+_ST1 = const(0x10)
+_CNTL2 = const(0x31)
+_CNTL3 = const(0x32)
+_IDENTITY = const(0x09)
+_100_HZ = const(0x08)
+
+# Of the ICM-20948
+_BANK_0 = const(0x00)
+_BANK_3 = const(0x30)
+_USER_CTRL = const(0x03)
+_MASTER_ON_AND_RESET = const(0x22)
+_I2C_MST_STATUS = const(0x17)
+_DONE = const(0x40)
+_DONE_OR_NACK = const(0x50)
+_I2C_MST_CTRL = const(0x01)
+_MASTER_CLOCK = const(0x17)  # 345.6 kHz, a stop between reads
+_SLV0_ADDR = const(0x03)
+_SLV4_ADDR = const(0x13)
+_SLV4_DI = const(0x17)
+
+_TRIES = const(10)
+_TRANSFER_MS = const(50)
+_ASK, _ASKED, _RESETTING, _SETTING = range(4)
+
+
+class AK09916:
+    """The set-up of the magnetometer behind `host`."""
+
+    def __init__(self, host: "ICM20948") -> None:
+        self._host = host
+        self.start()
+
+    def start(self) -> None:
+        """Forget all state."""
+        self._state = _ASK
+        self._since = 0
+        self._tries = 0
+
+    def configure(self, now: int) -> int:
+        """One step: 0 not ready yet, 1 it runs at 100 Hz, -1 it does not answer. Bus errors pass through."""
+        if self._state == _ASK:
+            self._transfer(_READ, _WIA2, 0)
+            self._go(now, _ASKED)
+            return 0
+        host = self._host
+        host.select(_BANK_0)
+        status = host.read(_I2C_MST_STATUS)
+        if not status & _DONE_OR_NACK and elapsed(now, self._since) <= _TRANSFER_MS:
+            return 0
+        heard = status & _DONE_OR_NACK == _DONE
+        if heard and self._state == _ASKED:
+            host.select(_BANK_3)
+            heard = host.read(_SLV4_DI) == _IDENTITY
+        if not heard:
+            return self._again(now)
+        if self._state == _ASKED:
+            self._transfer(_WRITE, _CNTL3, 0x01)  # soft reset
+            self._go(now, _RESETTING)
+        elif self._state == _RESETTING:
+            self._transfer(_WRITE, _CNTL2, _100_HZ)
+            self._go(now, _SETTING)
+        else:
+            return 1
+        return 0
+
+    def begin_reading(self) -> None:
+        """Slave 0: nine bytes, ST1 to ST2, in every cycle of the host."""
+        host = self._host
+        host.select(_BANK_3)
+        host.write(_SLV0_ADDR, _READ)
+        host.write(_SLV0_ADDR + 1, _ST1)
+        host.write(_SLV0_ADDR + 2, 0x89)
+
+    def _go(self, now: int, state: int) -> None:
+        self._state = state
+        self._since = now
+
+    def _again(self, now: int) -> int:
+        self._tries += 1
+        if self._tries >= _TRIES:
+            return -1
+        self._host.select(_BANK_0)
+        self._host.write(_USER_CTRL, _MASTER_ON_AND_RESET)
+        self._go(now, _ASK)
+        return 0
+
+    def _transfer(self, address: int, register: int, value: int) -> None:
+        host = self._host
+        host.select(_BANK_3)
+        host.write(_I2C_MST_CTRL, _MASTER_CLOCK)
+        host.write(_SLV4_ADDR, address)
+        host.write(_SLV4_ADDR + 1, register)
+        host.write(_SLV4_ADDR + 3, value)
+        host.write(_SLV4_ADDR + 2, 0x80)  # begin

@@ -1,0 +1,219 @@
+"""Carries the simulated head's I2C, UART, watchdog and reset requests to the truck: loopback TCP, one request and one reply at a time.
+
+The other end is sim/micropython/truck_wire.py, which says how requests and replies look. The server runs in a thread of its own; all
+chips are touched under `lock` only.
+"""
+
+import errno
+import logging
+import selectors
+import socket
+import struct
+import threading
+from collections.abc import Mapping
+from typing import Protocol
+
+from sim.bus import I2CBus, NoAcknowledge, UartLine
+
+_I2C_OPEN, _I2C_TRANSFER, _I2C_SCAN, _UART_OPEN, _UART_WRITE, _UART_ANY, _UART_READ = 1, 2, 3, 4, 5, 6, 7
+_WATCHDOG_START, _WATCHDOG_FEED, _RESET, _RESET_CAUSE, _UNIQUE_ID, _INTERRUPT_CHAR = 8, 9, 10, 11, 12, 13
+_NO_INTERRUPT = 0xFF
+
+_log = logging.getLogger(__name__)
+
+# (controller, SDA, SCL) or (UART, TX, RX) → what is soldered there.
+Wiring = tuple[int, int, int]
+
+
+class Control(Protocol):
+    """The head's processor as its program sees it through `machine`."""
+
+    def watchdog_start(self, milliseconds: int) -> None:
+        """Starts the watchdog, which then cannot be stopped."""
+
+    def watchdog_feed(self) -> None:
+        """Puts the watchdog off by its whole time."""
+
+    def request_reset(self) -> None:
+        """Ends and restarts the program; its connection closes."""
+
+    def reset_cause(self) -> int:
+        """machine.reset_cause()."""
+
+    def unique_id(self) -> bytes:
+        """machine.unique_id()."""
+
+    def interrupt_char(self, char: int | None) -> None:
+        """Which byte on the serial line interrupts the program."""
+
+
+class _Connection:
+    """One run of the program: what it sent so far and which controllers it opened."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = bytearray()
+        self.i2c: list[I2CBus] = []
+        self.uart: list[UartLine] = []
+
+
+class BusServer:
+    """Listens on a free loopback `port` from `start` to `stop`; `error` is the exception that ended it, if one did."""
+
+    def __init__(self, i2c: Mapping[Wiring, I2CBus], uart: Mapping[Wiring, UartLine], control: Control) -> None:
+        self.lock = threading.Lock()
+        self.error: Exception | None = None
+        self.transactions = 0
+        self._i2c = i2c
+        self._uart = uart
+        self._control = control
+        self._nothing = I2CBus((), _Still())
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="busserver", daemon=True)
+
+    def start(self) -> None:
+        """Begins to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread and closes every socket."""
+        self._wake_write.send(b"x")
+        self._thread.join()
+        for sock in (self._listener, self._wake_read, self._wake_write):
+            sock.close()
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            selector.register(self._listener, selectors.EVENT_READ)
+            try:
+                self._serve(selector)
+            except Exception as error:  # a chip or the world failed: the head loses its truck, and the owner sees why
+                self.error = error
+                _log.exception("the bus server ended")
+            finally:
+                for key in list(selector.get_map().values()):
+                    if isinstance(key.data, _Connection):
+                        key.data.sock.close()
+
+    def _serve(self, selector: selectors.BaseSelector) -> None:
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is self._wake_read:
+                    return
+                if key.fileobj is self._listener:
+                    sock, _ = self._listener.accept()
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    selector.register(sock, selectors.EVENT_READ, _Connection(sock))
+                elif not self._receive(key.data):
+                    selector.unregister(key.data.sock)
+                    key.data.sock.close()
+
+    def _receive(self, connection: _Connection) -> bool:
+        """Answers what has come; False when the program is gone."""
+        try:
+            chunk = connection.sock.recv(4096)
+            connection.received += chunk
+            while len(connection.received) >= 2:
+                size = int.from_bytes(connection.received[:2], "little")
+                if len(connection.received) < 2 + size:
+                    break
+                request = bytes(connection.received[2 : 2 + size])
+                del connection.received[: 2 + size]
+                with self.lock:
+                    answer = self._answer(connection, request[0], request[1:])
+                if answer is not None:
+                    connection.sock.sendall(answer)
+        except ConnectionError:
+            return False
+        return bool(chunk)
+
+    def _answer(self, connection: _Connection, operation: int, body: bytes) -> bytes | None:
+        """The reply to one request; None = the program gets none (it is being reset)."""
+        self.transactions += 1
+        if operation == _I2C_TRANSFER:
+            return _transfer(connection, body)
+        if operation == _RESET:
+            self._control.request_reset()
+            return None
+        return _reply(
+            self._open(connection, operation, body) if operation in (_I2C_OPEN, _UART_OPEN) else self._other(connection, operation, body)
+        )
+
+    def _open(self, connection: _Connection, operation: int, body: bytes) -> bytes:
+        """Handle of a controller on its pins; on other pins than the soldered ones it reaches nothing."""
+        wiring = (body[0], body[1], body[2])
+        if operation == _I2C_OPEN:
+            connection.i2c.append(self._i2c.get(wiring, self._nothing))
+            return bytes([len(connection.i2c) - 1])
+        baud, rxbuf = struct.unpack_from("<IH", body, 3)
+        line = self._uart.get(wiring) or UartLine(_Silence(), _Still())
+        line.open(baud, rxbuf)
+        connection.uart.append(line)
+        return bytes([len(connection.uart) - 1])
+
+    def _other(self, connection: _Connection, operation: int, body: bytes) -> bytes:
+        """Data of the reply to everything that cannot fail."""
+        if operation == _I2C_SCAN:
+            return bytes(connection.i2c[body[0]].scan())
+        if operation == _UART_WRITE:
+            connection.uart[body[0]].write(body[1:])
+        elif operation == _UART_ANY:
+            return connection.uart[body[0]].any().to_bytes(2, "little")
+        elif operation == _UART_READ:
+            return connection.uart[body[0]].read(int.from_bytes(body[1:3], "little"))
+        elif operation == _WATCHDOG_START:
+            self._control.watchdog_start(int.from_bytes(body[:4], "little"))
+        elif operation == _WATCHDOG_FEED:
+            self._control.watchdog_feed()
+        elif operation == _RESET_CAUSE:
+            return bytes([self._control.reset_cause()])
+        elif operation == _UNIQUE_ID:
+            return self._control.unique_id()
+        elif operation == _INTERRUPT_CHAR:
+            self._control.interrupt_char(None if body[0] == _NO_INTERRUPT else body[0])
+        else:
+            raise ValueError(f"unknown operation {operation} from the head")
+        return b""
+
+
+def _transfer(connection: _Connection, body: bytes) -> bytes:
+    """One I2C transaction: handle, address, flags (bit 0 stop), bytes to read, bytes to write."""
+    handle, address, flags, read_n = struct.unpack_from("<BBBH", body)
+    try:
+        return _reply(connection.i2c[handle].transfer(address, body[5:], read_n, stop_at_end=bool(flags & 1)))
+    except NoAcknowledge:
+        # rp2: hardware I2C says EIO; a transfer without data goes through its software I2C, which says ENODEV.
+        return struct.pack("<BH", errno.EIO if read_n or len(body) > 5 else errno.ENODEV, 0)
+
+
+def _reply(data: bytes) -> bytes:
+    return struct.pack("<BH", 0, len(data)) + data
+
+
+class _Still:
+    """A clock for wires that lead nowhere."""
+
+    def now_us(self) -> int:
+        return 0
+
+    def running_us(self) -> int:
+        return 0
+
+
+class _Silence:
+    """A UART with nothing behind it."""
+
+    def write(self, data: bytes) -> None:
+        """Nobody listens."""
+
+    def read(self, count: int) -> bytes:
+        return b""
+
+    def any(self) -> int:
+        return 0
+
+    def advance(self, now_us: int) -> None:
+        """Nothing happens."""

