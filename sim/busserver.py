@@ -90,7 +90,7 @@ class BusServer:
             selector.register(self._listener, selectors.EVENT_READ)
             try:
                 self._serve(selector)
-            except Exception as error:  # a chip or the world failed: the head loses its truck, and the owner sees why
+            except Exception as error:  # noqa: BLE001  a chip or the world failed: the head loses its truck, and the owner sees why
                 self.error = error
                 _log.exception("the bus server ended")
             finally:

@@ -107,7 +107,7 @@ class SoxClient:
         item = _wrap("item", element, id=item_id)
         await self._request("set", _wrap("pubsub", _wrap("publish", item, node=node)))
 
-    async def items(self, node: str, max: int | None = None) -> list[tuple[str, ET.Element]]:  # noqa: A002  XEP-0060's own word
+    async def items(self, node: str, max: int | None = None) -> list[tuple[str, ET.Element]]:
         """The retained items of `node` (at most the `max` newest) as (id, payload), oldest first; items without payload are left out."""
         query = ET.Element(f"{{{PUBSUB}}}items", {"node": node})
         if max is not None:
