@@ -252,7 +252,7 @@ class Demo:
             "images": archive.images,
             "segments": {"announced": counts.get("receipted", 0) + counts.get("announced", 0), "receipted": counts.get("receipted", 0)},
             "gaps": archive.gaps,
-            "head": status.get("head"),
+            "head": archive.head,
             "restarts": {child.name: child.restarts for child in self.children.values() if child.restarts},
             "wall_time_s": round(time.monotonic() - self.started, 1),
             "peak_memory_bytes": dict(sorted(self.memory.peaks.items())),

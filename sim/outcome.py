@@ -42,6 +42,7 @@ class Archive(NamedTuple):
     segments: int
     gaps: list[str]
     missing_frames: int  # sequence numbers of the head that no chunk holds, between the first and the last that arrived
+    head: dict[str, Any] | None  # what the head said of itself when it started: firmware, runtime, unit
     repeated_frames: int  # sequence numbers of the head that two chunks hold
 
 
@@ -51,6 +52,7 @@ def read_archive(folder: Path) -> Archive:
     imu: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
     frames: dict[int, list[tuple[int, int]]] = {}
     gaps: list[str] = []
+    head: dict[str, Any] | None = None
     images = segments = 0
     for path in sorted(folder.glob("*.mcap")):
         segments += 1
@@ -73,6 +75,8 @@ def read_archive(folder: Path) -> Archive:
                             slow.setdefault(quantity, []).append((message.utc_ns, getattr(message, quantity)))
             elif topic.startswith("/camera/"):
                 images += 1
+            elif topic == "/event" and message.kind == "head_identity":
+                head = json.loads(message.detail)
             elif topic == "/gap":
                 gaps.append(f"{message.source}: {message.reason} ({message.count or 'unknown number'})")
     series: dict[str, Series] = {}
@@ -85,7 +89,7 @@ def read_archive(folder: Path) -> Archive:
         for quantity in imu[0][1]:
             series[quantity] = (times, np.concatenate([part[1][quantity] for part in imu]))
     missing, repeated = count_frames(frames)
-    return Archive(series, sum(len(part[0]) for part in imu), images, segments, gaps, missing, repeated)
+    return Archive(series, sum(len(part[0]) for part in imu), images, segments, gaps, missing, head, repeated)
 
 
 def count_frames(frames: dict[int, list[tuple[int, int]]]) -> tuple[int, int]:

@@ -1,0 +1,326 @@
+"""The link to the sensor head (docs/formats.md 1): every frame exactly once into the log, and acknowledged only when durable.
+
+Protocol. The head keeps each numbered frame in its ring until it is acknowledged. Whenever the link cannot be sure of what comes
+next (a port was opened, the head is another boot, a number is missing) it asks with HELLO?, naming the newest frame that is on
+disk; the head answers HELLO and sends its ring from there. Frames before that answer are ignored, repeats after it are dropped and
+counted: so nothing is missing and nothing is twice, whichever end was interrupted.
+
+A hole that remains after asking is real: the ring was full, or the frame was damaged ASKS times in a row. It is written as a Gap.
+
+`durable()` comes from the segment writer's thread after fdatasync; the ACK goes out from the link's own thread, which alone uses the
+port. The log's batch is committed BATCH_SECONDS after its first frame. If the disk stalls, the log keeps its batch, the link stops
+reading, and the head's ring (>= 20 s) holds the rest."""
+
+import json
+import struct
+import threading
+import time
+from collections.abc import Mapping
+
+import serial
+
+from firmware import frames
+from gateway.clock import boottime_ns
+from gateway.head_log import HEAD, HeadLog
+from gateway.imu_times import HeadClock
+from gateway.journal import Journal
+from gateway.snapshot import Snapshot
+from gateway.supervision import Outage
+
+NANO = 1_000_000_000
+
+BATCH_SECONDS = 0.5  # of frames in one chunk: half of the 1.0 s that a power cut may cost
+BATCH_FRAMES = 256  # or this many: the ring comes at once after an outage
+HELD_FRAMES = 1_024  # not read on beyond that, while the disk stalls
+READ_SECONDS = 0.02  # also how late an ACK or a batch can be
+WRITE_SECONDS = 0.5
+REOPEN_SECONDS = 0.5
+PING_SECONDS = 1.0
+FIRST_PINGS = 5  # exchanges before HELLO?, so that the first samples are placed well
+FIRST_PINGS_SECONDS = 1.0  # but no longer than this
+HELLO_SECONDS = 2.0  # without an answer it is asked again
+SILENCE_SECONDS = 3.0  # no valid frame: the head does not answer (it answers a PING a second)
+HANGING_SECONDS = 10.0  # then the port is opened anew: a USB device can hang while its port stays
+ASKS = 3  # for the same frame, before it counts as lost
+DRAIN_QUIET_SECONDS = 0.5  # no new frame: the head has nothing more
+DRAIN_SECONDS = 5.0  # at most, when it goes on sampling
+ACK_SECONDS = 3.0  # to wait for the disk at the end; what is not acknowledged then stays in the head
+
+TAKE, REPEAT, ASK, IGNORE = range(4)
+
+
+class Intake:
+    """Decides about each numbered frame, and knows what is durable. `resume`: newest durable sequence by boot of the head.
+
+    `hole` after a TAKE: (first, last, reason) of the frames before it that will not come, or None."""
+
+    def __init__(self, resume: Mapping[int, int]) -> None:
+        self._durable = dict(resume)
+        self._waiting = True  # for HELLO
+        self._oldest = 0
+        self._asked = 0  # times for the frame behind `received`
+        self.boot = 0
+        self.received = 0
+        self.hole: tuple[int, int, str] | None = None
+
+    def durable(self, boot: int) -> int:
+        """The newest durable sequence of a boot, 0 if none."""
+        return self._durable.get(boot, 0)
+
+    def set_durable(self, boot: int, sequence: int) -> None:
+        """The disk has everything up to `sequence`."""
+        self._durable[boot] = max(sequence, self._durable.get(boot, 0))
+
+    def disconnected(self) -> None:
+        """Whatever comes next, only HELLO says where it stands."""
+        self._waiting = True
+
+    def hello(self, boot: int, oldest: int) -> None:
+        """The head answered and will send its ring, from `oldest` or from what it was told is durable."""
+        if boot != self.boot:
+            self.boot = boot
+            self.received = self.durable(boot)
+            self._asked = 0
+        self._oldest = oldest
+        self._waiting = False
+
+    def decide(self, boot: int, sequence: int) -> int:
+        """TAKE it, REPEAT: known, ASK: with HELLO?, or IGNORE: until HELLO."""
+        self.hole = None
+        if self._waiting:
+            return IGNORE
+        if boot != self.boot:
+            self._waiting = True
+            return ASK
+        if sequence <= self.received:
+            return REPEAT
+        if sequence > self.received + 1:
+            ring_full = sequence == self._oldest  # there is nothing before it any more
+            if not ring_full and self._asked < ASKS:
+                self._asked += 1
+                self._waiting = True
+                return ASK
+            reason = frames.REASONS[frames.RING_FULL] if ring_full else "lost on the link"
+            self.hole = (self.received + 1, sequence - 1, reason)
+        self.received = sequence
+        self._asked = 0
+        return TAKE
+
+
+class HeadLink:
+    """The source: `run(stop)` serves the head at serial port `port` until `stop` is set, then drains it in order.
+
+    `repeats`, `bad` (frames that did not decode) and `ignored` count frames."""
+
+    def __init__(self, port: str, log: HeadLog, journal: Journal, snapshot: Snapshot, resume: Mapping[int, int]) -> None:
+        self._port_name = port
+        self._log = log
+        self._snapshot = snapshot
+        self._intake = Intake(resume)
+        # What the head sampled meanwhile is in its ring: an outage of the link is no gap of its data.
+        self._outage = Outage(journal, HEAD)
+        self._durable_lock = threading.Lock()
+        self._now_durable: dict[int, int] = {}
+        self._clock_boot = 0
+        self._clock = HeadClock()
+        self._ping_number = 0
+        self._batch_began = 0
+        self.repeats = 0
+        self.bad = 0
+        self.ignored = 0
+
+    def durable(self, token: object) -> None:
+        """(boot, sequence) of a batch is on disk; called by the writer's thread."""
+        if isinstance(token, tuple):
+            boot, sequence = token
+            with self._durable_lock:
+                self._now_durable[boot] = max(sequence, self._now_durable.get(boot, 0))
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set and the head is drained."""
+        while not stop.is_set():
+            try:
+                with serial.Serial(self._port_name, 115200, timeout=READ_SECONDS, write_timeout=WRITE_SECONDS, exclusive=True) as port:
+                    self._serve(port, stop)
+                continue
+            except (OSError, serial.SerialException) as error:
+                self._gone(f"port: {error}")
+            self._commit()  # what the head sent before it went
+            stop.wait(REOPEN_SECONDS)
+        self._commit()
+
+    def _gone(self, reason: str) -> None:
+        self._intake.disconnected()
+        self._outage.lost(reason)
+        self._snapshot.sensor(HEAD, "failed", reason)
+
+    # --- one connection
+
+    def _serve(self, port: serial.Serial, stop: threading.Event) -> None:
+        """Until `stop` is set, or the port fails or hangs (raises)."""
+        self._intake.disconnected()
+        self._decoder = frames.Decoder()
+        self._opened = self._heard = boottime_ns()
+        self._ping_sent = self._hello_sent = self._fresh = 0
+        self._pongs = self._acked = 0
+        self._pinging = self._greeted = False
+        while not stop.is_set():
+            self._step(port)
+        began = boottime_ns()
+        self._fresh = began
+        while _seconds_since(self._fresh) < DRAIN_QUIET_SECONDS and _seconds_since(began) < DRAIN_SECONDS:
+            self._step(port)
+        self._commit()
+        began = boottime_ns()
+        while self._intake.durable(self._intake.boot) < self._intake.received and _seconds_since(began) < ACK_SECONDS:
+            time.sleep(READ_SECONDS)
+            self._acknowledge(port)
+
+    def _step(self, port: serial.Serial) -> None:
+        if self._log.frames >= HELD_FRAMES:
+            time.sleep(READ_SECONDS)
+        else:
+            self._receive(port)
+        self._talk(port)
+        if self._log.frames >= BATCH_FRAMES or (self._log.frames and _seconds_since(self._batch_began) >= BATCH_SECONDS):
+            self._commit()
+
+    def _receive(self, port: serial.Serial) -> None:
+        data = port.read(1)
+        if data:
+            data += port.read(port.in_waiting)
+        now = boottime_ns()
+        bad = self._decoder.bad
+        for frame in self._decoder.feed(data):
+            self._heard = now
+            self._take(port, frame, now)
+        self.bad += self._decoder.bad - bad
+        if self._heard == now and self._greeted:
+            if self._outage.down:
+                self._snapshot.sensor(HEAD, "ok", "")
+            self._outage.seen(now)
+
+    def _talk(self, port: serial.Serial) -> None:
+        """What is due to be said: PING, HELLO?, ACK; raises SerialException if the head hangs."""
+        if _seconds_since(self._heard) >= HANGING_SECONDS:
+            raise serial.SerialException("the head does not answer")
+        if _seconds_since(self._heard) >= SILENCE_SECONDS:
+            self._gone("the head does not answer")
+            self._greeted = False  # whoever answers next is asked where it stands
+        if not self._pinging and (self._pongs < FIRST_PINGS or _seconds_since(self._ping_sent) >= PING_SECONDS):
+            self._ping(port)
+        elif self._pinging and _seconds_since(self._ping_sent) >= PING_SECONDS:
+            self._ping(port)  # the one before is lost
+        first = self._pongs >= FIRST_PINGS or _seconds_since(self._opened) >= FIRST_PINGS_SECONDS
+        if not self._greeted and first and (not self._hello_sent or _seconds_since(self._hello_sent) >= HELLO_SECONDS):
+            self._ask(port)
+        self._acknowledge(port)
+
+    def _send(self, port: serial.Serial, kind: int, payload: bytes) -> None:
+        port.write(frames.pack(kind, 0, 0, 0, 0, payload))
+
+    def _ping(self, port: serial.Serial) -> None:
+        self._ping_number += 1
+        self._pinging = True
+        self._ping_sent = boottime_ns()
+        self._send(port, frames.PING, struct.pack("<Q", self._ping_number))
+
+    def _ask(self, port: serial.Serial) -> None:
+        """HELLO? with the newest durable frame of the boot that the head is known to be in."""
+        self._greeted = False
+        boot = self._clock_boot
+        self._hello_sent = boottime_ns()
+        self._send(port, frames.HELLO_REQUEST, struct.pack("<II", boot, self._intake.durable(boot)))
+
+    def _acknowledge(self, port: serial.Serial) -> None:
+        with self._durable_lock:
+            news, self._now_durable = self._now_durable, {}
+        for boot, sequence in news.items():
+            self._intake.set_durable(boot, sequence)
+        boot = self._intake.boot
+        durable = self._intake.durable(boot)
+        if self._greeted and durable > self._acked:
+            self._acked = durable
+            self._send(port, frames.ACK, struct.pack("<II", boot, durable))
+
+    # --- one frame
+
+    def _take(self, port: serial.Serial, frame: frames.Frame, now: int) -> None:
+        if frame.type == frames.PONG:
+            self._pong(frame, now)
+        elif frame.type == frames.HELLO:
+            self._hello(port, frame, now)
+        elif frame.sequence == 0:
+            if self._greeted and frame.boot == self._intake.boot and self._log.has_way(frame):
+                self._log.add(frame)
+            else:
+                self.ignored += 1
+        else:
+            self._numbered(port, frame)
+
+    def _pong(self, frame: frames.Frame, now: int) -> None:
+        if not self._pinging or frame.payload != struct.pack("<Q", self._ping_number):
+            self.ignored += 1  # the answer to a PING given up
+            return
+        self._pinging = False
+        self._pongs += 1
+        self._clock_of(frame.boot).exchange(self._ping_sent, frame.ticks, now)
+
+    def _clock_of(self, boot: int) -> HeadClock:
+        if boot != self._clock_boot:
+            self._clock_boot, self._clock = boot, HeadClock()
+        return self._clock
+
+    def _hello(self, port: serial.Serial, frame: frames.Frame, now: int) -> None:
+        if not self._hello_sent or self._greeted:  # nobody asked: the head has just started
+            self.ignored += 1
+            if self._greeted and frame.boot != self._intake.boot:
+                self._intake.disconnected()
+                self._clock_of(frame.boot)
+                self._ask(port)
+            return
+        try:
+            fields = json.loads(frame.payload)
+            oldest = int(fields["oldest"])
+        except (ValueError, KeyError, TypeError):
+            self.bad += 1
+            return
+        clock = self._clock_of(frame.boot)
+        clock.exchange(self._hello_sent, frame.ticks, now)
+        if frame.boot != self._intake.boot:
+            self._acked = 0
+            if not self._commit():  # a batch is of one boot: the disk must take the old one first; the head is asked again
+                return
+        self._greeted = True
+        self._intake.hello(frame.boot, oldest)
+        self._log.hello(frame.boot, fields, clock)
+
+    def _numbered(self, port: serial.Serial, frame: frames.Frame) -> None:
+        if self._greeted and not self._log.has_way(frame):  # it comes again when the disk goes on
+            self._intake.disconnected()
+            self._ask(port)
+            return
+        decision = self._intake.decide(frame.boot, frame.sequence)
+        if decision == REPEAT:
+            self.repeats += 1
+            self._snapshot.count("head_repeats")
+        elif decision == ASK:
+            self.ignored += 1
+            self._clock_of(frame.boot)
+            self._ask(port)
+        elif decision == IGNORE:
+            self.ignored += 1
+        else:
+            if not self._log.frames:
+                self._batch_began = boottime_ns()
+            if self._intake.hole is not None:
+                self._log.missing(*self._intake.hole, frame)
+            self._log.add(frame)
+            self._fresh = boottime_ns()
+
+    def _commit(self) -> bool:
+        return self._log.commit()
+
+
+def _seconds_since(moment_ns: int) -> float:
+    return (boottime_ns() - moment_ns) / NANO

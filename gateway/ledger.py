@@ -1,0 +1,339 @@
+"""The ledger: what happened to each sealed segment on its way to the center. Written by the uplink alone.
+
+Promise: a segment is `receipted` only when the center's receipt said `stored` with our own SHA-256 and size. Everything else is
+"not delivered", whatever a web server answered.
+
+    sealed ──PUT answered 200/201──> uploaded ──announcement accepted by the hub──> announced ──receipt: stored──> receipted
+      ^  └──refused REFUSALS_MAX times──> refused (set aside: visible, tried again every SET_ASIDE_SECONDS, blocks nothing)
+      └────────────receipt: refused (bounded by the same count)─────────────┘
+
+Durability: SQLite, WAL, synchronous=FULL: a change that returned is on disk. Order of changes: a step is written down only after it
+happened, so a cut repeats a step and never skips one; segment ids are item ids on the hub, so a repeated step is harmless.
+
+Recovery: nothing in here is the only copy. A ledger that is missing, damaged or of another version is put aside (`.damaged`) and
+begun anew: the folder says which segments exist, the receipts node says which of them are delivered, the rest is uploaded again.
+
+Limits: rows of deleted segments are removed and counted, so the ledger is as long as the spool is. The order of upload is the order of
+entry (`seq`), not a clock: only after a rebuild does it rest on the files' modification times.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.clock import boottime_ns
+
+REFUSALS_MAX = 5  # refusals of one segment (by the hub's web server, its slot service or the center) until it is set aside
+SET_ASIDE_SECONDS = 6 * 3600.0  # a hub wrongly configured for a day must not lose a segment for ever; 16 MB per 6 h cost little
+VERSION = 1
+STATES = ("sealed", "uploaded", "announced", "receipted", "refused")
+
+SCHEMA = """
+CREATE TABLE segments (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  segment_id TEXT NOT NULL UNIQUE,
+  path TEXT NOT NULL,
+  stream TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  sha256 TEXT,
+  first_boottime_ns INTEGER, last_boottime_ns INTEGER, first_utc_ns INTEGER, last_utc_ns INTEGER,
+  state TEXT NOT NULL DEFAULT 'sealed' CHECK (state IN ('sealed', 'uploaded', 'announced', 'receipted', 'refused')),
+  url TEXT,
+  refusals INTEGER NOT NULL DEFAULT 0,
+  reason TEXT NOT NULL DEFAULT '',
+  answered TEXT NOT NULL DEFAULT '',
+  changed_boot TEXT NOT NULL,
+  changed_boottime_ns INTEGER NOT NULL
+);
+CREATE INDEX by_state ON segments (state, seq);
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+
+
+class Segment(NamedTuple):
+    """One row. `path` is relative to the spool; times are BOOTTIME ns and UTC ns (0 = unknown), all None until described."""
+
+    seq: int
+    segment_id: str
+    path: str
+    stream: str
+    size: int
+    sha256: str | None
+    first_boottime_ns: int | None
+    last_boottime_ns: int | None
+    first_utc_ns: int | None
+    last_utc_ns: int | None
+    state: str
+    url: str | None
+    refusals: int
+    reason: str
+    answered: str
+    changed_boot: str
+    changed_boottime_ns: int
+
+
+class Found(NamedTuple):
+    """A sealed segment as the folder shows it."""
+
+    segment_id: str
+    path: str
+    stream: str
+    size: int
+
+
+class Description(NamedTuple):
+    """What a segment's bytes say: size in bytes, SHA-256 in hex, times (BOOTTIME ns, UTC ns or 0)."""
+
+    size: int
+    sha256: str
+    first_boottime_ns: int
+    last_boottime_ns: int
+    first_utc_ns: int
+    last_utc_ns: int
+
+
+class Receipt(NamedTuple):
+    """The center's answer to one announcement: state `stored` or `refused`, what it stored (bytes, SHA-256 hex), why it refused."""
+
+    segment_id: str
+    state: str
+    sha256: str
+    size: int
+    reason: str
+
+
+class Totals(NamedTuple):
+    """Rows and bytes by state, what the sweeper deleted so far, and the segments set aside (at most 20, oldest first)."""
+
+    segments: dict[str, int]
+    bytes: dict[str, int]
+    deleted_segments: int
+    deleted_bytes: int
+    set_aside: list[dict[str, str]]
+
+
+def kernel_boot_id() -> str:
+    """Which run of the kernel BOOTTIME belongs to."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+class Ledger:
+    """The ledger in the file `path`. Not for two threads at once. Methods raise sqlite3.OperationalError when the disk refuses.
+
+    `rebuilt` is the reason why a ledger was put aside at this start, or None.
+    """
+
+    def __init__(self, path: Path, boot: str | None = None, now: Callable[[], int] = boottime_ns) -> None:
+        self._boot = boot or kernel_boot_id()
+        self._now = now
+        self.rebuilt: str | None = None
+        try:
+            self._db = _open(path)
+        except _Damaged as damage:
+            self.rebuilt = str(damage)
+            for suffix in ("", "-wal", "-shm"):
+                old = path.with_name(path.name + suffix)
+                if old.exists():
+                    old.replace(path.with_name(f"{path.name}.damaged{suffix}"))
+            self._db = _open(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    # -- what the folder says
+
+    def add(self, found: Iterable[Found]) -> None:
+        """Enter segments that are not yet known, in the order given, in one commit."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany(
+                "INSERT OR IGNORE INTO segments (segment_id, path, stream, size, changed_boot, changed_boottime_ns) VALUES (?,?,?,?,?,?)",
+                [(*segment, self._boot, self._now()) for segment in found],
+            )
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def known(self) -> set[str]:
+        """The ids of all rows."""
+        return {row[0] for row in self._db.execute("SELECT segment_id FROM segments")}
+
+    def describe(self, segment_id: str, description: Description) -> None:
+        """Write down what the bytes of a segment say."""
+        self._db.execute(
+            "UPDATE segments SET size=?, sha256=?, first_boottime_ns=?, last_boottime_ns=?, first_utc_ns=?, last_utc_ns=?"
+            " WHERE segment_id=?",
+            (*description, segment_id),
+        )
+
+    # -- upload and announcement
+
+    def segment(self, segment_id: str) -> Segment | None:
+        """The row of `segment_id`."""
+        row = self._db.execute("SELECT * FROM segments WHERE segment_id=?", (segment_id,)).fetchone()
+        return Segment(*row) if row else None
+
+    def next_upload(self, skip: frozenset[str] = frozenset(), set_aside_seconds: float = SET_ASIDE_SECONDS) -> Segment | None:
+        """The segment to upload now: readings before images, oldest first; one that was set aside only when nothing else waits."""
+        waiting = self._db.execute("SELECT * FROM segments WHERE state='sealed' ORDER BY stream<>'readings', seq")
+        aside = self._db.execute(
+            "SELECT * FROM segments WHERE state='refused' AND (changed_boot<>? OR changed_boottime_ns<=?) ORDER BY seq",
+            (self._boot, self._now() - int(set_aside_seconds * 1e9)),
+        )
+        for rows in (waiting, aside):
+            for row in rows:
+                segment = Segment(*row)
+                if segment.segment_id not in skip:
+                    return segment
+        return None
+
+    def uploaded(self, segment_id: str, url: str) -> None:
+        """The web server answered the PUT with 200 or 201. Not a receipt. A receipt that came meanwhile stands."""
+        self._change("state='uploaded', url=?", (url,), "segment_id=? AND state IN ('sealed', 'refused')", (segment_id,))
+
+    def upload_refused(self, segment_id: str, reason: str) -> None:
+        """Count a refusal of the hub; after REFUSALS_MAX of them the segment is set aside."""
+        self._change(
+            "state=CASE WHEN refusals+1>=? THEN 'refused' ELSE state END, refusals=refusals+1, reason=?",
+            (REFUSALS_MAX, reason),
+            "segment_id=? AND state IN ('sealed', 'refused')",
+            (segment_id,),
+        )
+
+    def set_aside(self, segment_id: str, reason: str) -> None:
+        """Set a segment aside at once: it cannot be sent as it is (gone, unreadable)."""
+        self._change("state='refused', reason=?", (reason,), "segment_id=? AND state IN ('sealed', 'refused')", (segment_id,))
+
+    def to_announce(self, repeat_seconds: float, limit: int = 100) -> list[Segment]:
+        """Segments whose announcement is due: just uploaded, or announced `repeat_seconds` ago (or in another boot) and not receipted."""
+        rows = self._db.execute(
+            "SELECT * FROM segments WHERE state='uploaded'"
+            " OR (state='announced' AND (changed_boot<>? OR changed_boottime_ns<=?)) ORDER BY state='announced', seq LIMIT ?",
+            (self._boot, self._now() - int(repeat_seconds * 1e9), limit),
+        )
+        return [Segment(*row) for row in rows]
+
+    def announced(self, segment_id: str, url: str) -> None:
+        """The hub took the announcement of the upload at `url` (a refusal that came meanwhile has removed it and stands)."""
+        self._change("state='announced'", (), "segment_id=? AND url=? AND state IN ('uploaded', 'announced')", (segment_id, url))
+
+    def receipt(self, receipt: Receipt, answers_announcement: bool) -> str:
+        """Take the center's receipt; returns what it changed, in one word or two.
+
+        `answers_announcement`: the segment was announced on this connection, so that even a refusal equal to an earlier one counts
+        anew; without it an equal one is the old item read again from the node. A segment must be described before `stored` can count.
+        """
+        segment = self.segment(receipt.segment_id)
+        if segment is None:
+            return "unknown"
+        if segment.state == "receipted":
+            return "duplicate"
+        same = (receipt.sha256, receipt.size) == (segment.sha256, segment.size)
+        if receipt.state == "stored" and same:
+            self._change("state='receipted', reason=''", (), "segment_id=?", (segment.segment_id,))
+            return "delivered"
+        answer = json.dumps(receipt)
+        if segment.state not in ("uploaded", "announced") or (segment.answered == answer and not answers_announcement):
+            return "stale"
+        reason = f"center: {receipt.reason or 'refused'}" if receipt.state != "stored" else "center stored another size or sha256"
+        self._change(
+            "state=CASE WHEN refusals+1>=? THEN 'refused' ELSE 'sealed' END, refusals=refusals+1, url=NULL, reason=?, answered=?",
+            (REFUSALS_MAX, reason, answer),
+            "segment_id=?",
+            (segment.segment_id,),
+        )
+        return "set aside" if segment.refusals + 1 >= REFUSALS_MAX else "refused"
+
+    # -- for the sweeper
+
+    def deletable(self, limit: int = 100) -> list[Segment]:
+        """Receipted segments, oldest first: the only ones that may be deleted."""
+        return [Segment(*row) for row in self._db.execute("SELECT * FROM segments WHERE state='receipted' ORDER BY seq LIMIT ?", (limit,))]
+
+    def forget(self, segment_ids: Iterable[str]) -> int:
+        """Receipted segments whose files are gone: their rows become counters, in one commit. Others stay. Returns how many went."""
+        gone = 0
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for segment_id in segment_ids:
+                row = self._db.execute(
+                    "DELETE FROM segments WHERE segment_id=? AND state='receipted' RETURNING size", (segment_id,)
+                ).fetchone()
+                if row is not None:
+                    gone += 1
+                    self._add_to("deleted_segments", 1)
+                    self._add_to("deleted_bytes", row[0])
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        return gone
+
+    def totals(self) -> Totals:
+        """Everything the status shows."""
+        rows = self._db.execute("SELECT state, COUNT(*), SUM(size) FROM segments GROUP BY state").fetchall()
+        counters = dict(self._db.execute("SELECT name, value FROM counters"))
+        aside = self._db.execute("SELECT segment_id, reason FROM segments WHERE state='refused' ORDER BY seq LIMIT 20")
+        return Totals(
+            dict.fromkeys(STATES, 0) | {state: count for state, count, _ in rows},
+            dict.fromkeys(STATES, 0) | {state: size for state, _, size in rows},
+            counters.get("deleted_segments", 0),
+            counters.get("deleted_bytes", 0),
+            [{"segment_id": segment_id, "reason": reason} for segment_id, reason in aside],
+        )
+
+    # -- item ids of the nodes that keep one item
+
+    def reserve_ids(self, at_least: int, count: int) -> int:
+        """Reserve `count` rising item ids, durably; returns the first, which is >= `at_least` and above all reserved before."""
+        row = self._db.execute("SELECT value FROM counters WHERE name='next_item_id'").fetchone()
+        first = max(row[0] if row else 1, at_least)
+        self._db.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('next_item_id', ?)", (first + count,))
+        return first
+
+    def _add_to(self, counter: str, amount: int) -> None:
+        self._db.execute(
+            "INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (counter, amount),
+        )
+
+    def _change(self, assignments: str, values: tuple[object, ...], where: str, keys: tuple[object, ...]) -> None:
+        self._db.execute(
+            f"UPDATE segments SET {assignments}, changed_boot=?, changed_boottime_ns=? WHERE {where}",
+            (*values, self._boot, self._now(), *keys),
+        )
+
+
+class _Damaged(Exception):
+    """Why a ledger file cannot be used."""
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """The database, its tables made if new; raises _Damaged, or OperationalError when the disk refuses."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+            return db
+        if version != VERSION:
+            raise _Damaged(f"ledger of version {version}, not {VERSION}")
+        check = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if check != "ok":
+            raise _Damaged(f"ledger damaged: {check}")
+    except _Damaged:
+        db.close()
+        raise
+    except sqlite3.OperationalError:  # disk full, locked, read-only: not damage, and not repaired by a new file
+        db.close()
+        raise
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise _Damaged(f"ledger damaged: {error}") from error
+    return db

@@ -1,0 +1,272 @@
+"""`python -m gateway.recorder CONFIG`: chips, receiver and cameras to disk, from ignition on to ignition off (SIGTERM, SIGINT).
+
+Start: lock the spool, seal what a killed recorder left open, learn which head frames are durable, then start each source on its own
+thread. Stop, in order: tell it, end cameras and positions, drain the head and wait until what it sent is durable and acknowledged,
+seal. It may be killed at any moment instead: the next start finds every committed chunk, and the head still has the rest.
+
+Exit codes: 0 ended in order, 1 something that was taken could not be written, 2 bad configuration, or the spool is in use."""
+
+import fcntl
+import itertools
+import os
+import resource
+import secrets
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from gateway.camera import Camera
+from gateway.clock import Clock as UtcClock
+from gateway.clock import Mapping, boottime_ns
+from gateway.config import ConfigError, Truck, load
+from gateway.convert import Converter
+from gateway.head import HeadLink
+from gateway.head_log import HeadLog
+from gateway.journal import Entry, Journal, event
+from gateway.live import LiveSender
+from gateway.positions import SOURCE as GNSS
+from gateway.positions import Positions
+from gateway.previous import last_times
+from gateway.snapshot import Snapshot
+from gateway.supervision import Supervisor
+from logbook.channels import CLOCK, GAP, HEALTH, IMAGES, POSITION, READINGS, camera_topic
+from logbook.recovery import Report, last_head_frames, recover_spool
+from logbook.schemas import cruisers_pb2 as pb
+from logbook.segment import Segments, WriterDied
+
+NANO = 1_000_000_000
+SNAPSHOT_SECONDS = 1.0
+HEALTH_SECONDS = 5.0
+CLOCK_SECONDS = 10.0
+# The head drains 5 s and waits 3 s for the disk; a camera that hangs does so for 3 s.
+STOP_SECONDS = 12.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+RECORDER = "recorder"
+
+
+class SpoolError(Exception):
+    """The spool cannot be used: why, in one line."""
+
+
+def lock_spool(spool: Path) -> int:
+    """Takes the spool for this process (the kernel lets go of it however we end); the lock's file descriptor. Raises SpoolError."""
+    try:
+        spool.mkdir(parents=True, exist_ok=True)
+        lock = os.open(spool / "recorder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise SpoolError(f"spool {spool}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise SpoolError(f"spool {spool}: another recorder writes there") from error
+    return lock
+
+
+class Recorder:
+    """All of one truck's recording. `start()`, `run()` until `stopping` is set, `stop()`."""
+
+    def __init__(self, config: Truck) -> None:
+        self._config = config
+        self._spool = Path(config.spool)
+        self._boot_id = BOOT_ID.read_text().strip()
+        self.folder = f"{self._boot_id[:8]}-{secrets.token_hex(4)}"
+        self.stopping = threading.Event()  # ignition off, or nothing can be written
+        self.failed = False
+        self._sources_stop = threading.Event()
+        self._disk_errors: deque[str] = deque(maxlen=100)  # told by the writers' threads, written by ours
+        self._link: HeadLink | None = None
+        self._positions: Positions | None = None
+        self._cameras: list[Camera] = []
+        self._images: Segments | None = None
+        self._log: HeadLog | None = None
+
+    def start(self) -> None:
+        """Takes the spool, recovers it and starts the sources. Raises SpoolError."""
+        self._lock = lock_spool(self._spool)
+        reports, resume, since = self._recover()
+        self._clock = UtcClock()
+        self._live = LiveSender(self._config.live_socket)
+        self._snapshot = Snapshot(self._config.name, self.folder, self._clock, self._live)
+        number = itertools.count(1).__next__
+        self._readings = self._segments(READINGS, number, self._config.readings_segment_seconds, None, ())
+        if self._config.cameras:
+            topics = [camera_topic(camera.name) for camera in self._config.cameras]
+            seconds, size = self._config.images_segment_seconds, self._config.images_segment_bytes
+            self._images = self._segments(IMAGES, number, seconds, size, topics)
+        self._journal = Journal(self._readings, self._clock, lambda: self._snapshot.count("gaps"))
+        self._log = HeadLog(self._journal, self._snapshot, self._clock, Converter())
+        self._journal.write([event("ignition_on", RECORDER, f"recorder {os.getpid()} in {self.folder}"), *_recovered(reports)])
+        self._start_sources(resume, since)
+
+    def _recover(self) -> tuple[list[Report], dict[int, int], dict[str, int]]:
+        topics = [POSITION, *(camera_topic(camera.name) for camera in self._config.cameras)]
+        try:
+            reports = recover_spool(self._spool)
+            return reports, last_head_frames(self._spool), last_times(self._spool, self._boot_id[:8], topics)
+        except OSError as error:
+            raise SpoolError(f"spool {self._spool}: {error}") from error
+
+    def _segments(self, stream: str, number: Callable[[], int], seconds: float, size: int | None, topics: Sequence[str]) -> Segments:
+        return Segments(
+            self._spool,
+            self._config.name,
+            self._boot_id,
+            stream,
+            self.folder,
+            number,
+            seconds,
+            size,
+            on_durable=self._durable,
+            on_sealed=lambda path: None,  # the uplink finds sealed segments in the spool, by their names
+            on_error=self._disk_error,
+            preamble=self._preamble if stream == READINGS else tuple,
+            topics=topics,
+        )
+
+    def _start_sources(self, resume: dict[int, int], since: dict[str, int]) -> None:
+        self._supervisor = Supervisor(self._journal, self._fatal)
+        if self._config.head is not None and self._log is not None:
+            self._link = HeadLink(self._config.head.port, self._log, self._journal, self._snapshot, resume)
+            self._supervisor.start("head", self._link.run, self._sources_stop)
+        if self._config.gpsd is not None:
+            gpsd = self._config.gpsd
+            self._positions = Positions(gpsd.host, gpsd.port, self._clock, self._journal, self._snapshot, since.get(POSITION))
+            self._supervisor.start(GNSS, self._positions.run, self._sources_stop)
+        for settings in self._config.cameras:
+            assert self._images is not None  # made above where there are cameras
+            before = since.get(camera_topic(settings.name))
+            camera = Camera(settings.name, settings.source, self._clock, self._images, self._journal, self._snapshot, before)
+            self._cameras.append(camera)
+            self._supervisor.start(f"camera/{settings.name}", camera.run, self._sources_stop)
+
+    # --- called by other threads
+
+    def _durable(self, token: object) -> None:
+        if self._link is not None:
+            self._link.durable(token)
+
+    def _disk_error(self, error: OSError) -> None:
+        print(f"recorder: disk: {error}", file=sys.stderr, flush=True)
+        self._disk_errors.append(str(error))
+
+    def _fatal(self, error: Exception) -> None:
+        print(f"recorder: {error}", file=sys.stderr, flush=True)
+        self.failed = True
+        self.stopping.set()
+
+    def _preamble(self) -> list[tuple[str, int, int, bytes]]:
+        """A segment can be read alone: the trims in force, and the clock."""
+        mapping = self._clock.mapping()
+        log = self._log
+        entries = [*(log.trims() if log is not None else ()), _clock_entry(mapping)]
+        return [(entry.topic, entry.log_time, mapping.utc_ns, entry.data) for entry in entries]
+
+    # --- the main thread
+
+    def run(self) -> None:
+        """Snapshots, clock and health until `stopping` is set."""
+        due = {"snapshot": 0.0, "health": HEALTH_SECONDS, "clock": 0.0}
+        began = boottime_ns()
+        source = ""
+        while not self.stopping.is_set():
+            now = (boottime_ns() - began) / NANO
+            try:
+                if now >= due["snapshot"]:
+                    due["snapshot"] = now - now % SNAPSHOT_SECONDS + SNAPSHOT_SECONDS
+                    self._snapshot.send()
+                mapping = self._clock.mapping()
+                if now >= due["clock"] or mapping.source != source:
+                    due["clock"], source = now + CLOCK_SECONDS, mapping.source
+                    self._journal.write([_clock_entry(mapping)])
+                if now >= due["health"]:
+                    due["health"] = now + HEALTH_SECONDS
+                    self._journal.write([self._health()])
+                while self._disk_errors:
+                    self._journal.write([event("disk_error", RECORDER, self._disk_errors.popleft())])
+            except WriterDied as error:
+                self._fatal(error)
+            self.stopping.wait(max(0.01, due["snapshot"] - (boottime_ns() - began) / NANO))
+
+    def stop(self) -> bool:
+        """Ends in order; see the module's text. False if something that was taken could not be written."""
+        whole = not self.failed
+        try:
+            self._journal.write([event("ignition_off", RECORDER, "stopping in order")])
+            self._sources_stop.set()
+            for name in self._supervisor.join(STOP_SECONDS):
+                print(f"recorder: {name} does not end; going on without it", file=sys.stderr, flush=True)
+            self._journal.write([self._health()])
+        except WriterDied as error:
+            self._fatal(error)
+            whole = False
+        for segments in (self._readings, self._images):
+            if segments is None:
+                continue
+            try:
+                whole = segments.close() and whole
+            except WriterDied as error:
+                self._fatal(error)
+                whole = False
+        self._snapshot.send()
+        self._live.close()
+        os.close(self._lock)
+        return whole
+
+    def _health(self) -> Entry:
+        counters: dict[str, float] = {f"snapshot.{name}": value for name, value in self._snapshot.counts().items()}
+        for stream, segments in ((READINGS, self._readings), (IMAGES, self._images)):
+            if segments is not None:
+                counters |= {f"{stream}.{name}": float(value) for name, value in segments.stats()._asdict().items()}
+        counters |= {"live.sent": self._live.sent, "live.dropped": self._live.dropped, "clock.rejected": self._clock.rejected}
+        if self._link is not None and self._log is not None:
+            link = self._link
+            counters |= {"head.repeats": link.repeats, "head.bad": link.bad, "head.ignored": link.ignored}
+            counters["head.malformed"] = self._log.malformed
+        if self._positions is not None:
+            counters["gnss.malformed"] = self._positions.malformed
+        counters["images.torn"] = sum(camera.torn for camera in self._cameras)
+        counters["memory_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        at = boottime_ns()
+        return Entry(HEALTH, at, pb.Health(source=RECORDER, boottime_ns=at, counters=counters).SerializeToString())
+
+
+def _clock_entry(mapping: Mapping) -> Entry:
+    message = pb.ClockMapping(**mapping._asdict())
+    return Entry(CLOCK, mapping.boottime_ns, message.SerializeToString())
+
+
+def _recovered(reports: Iterable[Report]) -> list[Entry]:
+    """What recovery did; the gaps of a file that was set aside are written here, for it cannot say them itself."""
+    entries = []
+    for report in reports:
+        detail = f"{report.path.name}: {report.reason}; kept {report.kept_chunks} chunks, {report.damaged_chunks} damaged"
+        detail += f", {report.cut_bytes} bytes cut" + (f"; {report.error}" if report.error else "")
+        entries.append(event("segment_recovered" if report.recovered else "segment_set_aside", "spool", detail))
+        if not report.recovered:
+            entries += [Entry(GAP, gap.to_boottime_ns or gap.from_boottime_ns, gap.SerializeToString()) for gap in report.gaps]
+    return entries
+
+
+def main(arguments: list[str]) -> int:
+    """The command; returns its exit code."""
+    if len(arguments) != 1:
+        print("usage: python -m gateway.recorder CONFIG", file=sys.stderr)
+        return 2
+    try:
+        recorder = Recorder(load(arguments[0]))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: recorder.stopping.set())
+        recorder.start()
+    except (ConfigError, SpoolError) as error:
+        print(f"recorder: {error}", file=sys.stderr)
+        return 2
+    recorder.run()
+    return 0 if recorder.stop() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,103 @@
+"""The connection to the hub, kept for ever: connect, prepare, wait for its end, connect again with bounded jittered back-off."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from gateway.clock import boottime_ns
+from gateway.config import Truck
+from sox.client import SoxClient
+from sox.errors import SoxError
+
+BACK_OFF_SECONDS = 1.0
+BACK_OFF_MOST_SECONDS = 60.0  # a truck that comes out of a tunnel is back within a minute
+STEADY_NS = 30 * 1_000_000_000  # a connection that lived this long ends a series of failures
+
+log = logging.getLogger("uplink")
+
+OnItem = Callable[[str, str, ET.Element], None]
+
+
+def back_off(failures: int, first: float = BACK_OFF_SECONDS, most: float = BACK_OFF_MOST_SECONDS) -> float:
+    """Seconds to wait after `failures` failures in a row (>= 1): doubling, at most `most`, half of it random."""
+    return min(most, first * 2.0 ** min(failures - 1, 32)) * random.uniform(0.5, 1.0)
+
+
+class Link:
+    """The truck's connection. `prepare(client)` runs after each connect, before anyone else gets the client. `on_item` gets every item of
+    every subscribed node; set it before `run`.
+
+    `problem` is why there is no connection now, in one line; None while connected or before the first attempt.
+    """
+
+    def __init__(self, truck: Truck, prepare: Callable[[SoxClient], Awaitable[None]], back_off_first: float) -> None:
+        self._truck = truck
+        self._prepare = prepare
+        self.on_item: OnItem | None = None
+        self._back_off_first = back_off_first
+        self._client: SoxClient | None = None
+        self._online = asyncio.Event()
+        self._offline = asyncio.Event()
+        self.problem: str | None = None
+        self.connects = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a prepared connection now."""
+        return self._client is not None
+
+    async def client(self) -> SoxClient:
+        """The connected client, waited for."""
+        while self._client is None:
+            await self._online.wait()
+        return self._client
+
+    async def lost(self) -> None:
+        """Wait until the connection is over (at once if there is none)."""
+        while self._client is not None:
+            await self._offline.wait()
+
+    async def run(self) -> None:
+        """Connect and reconnect until cancelled."""
+        failures = 0
+        while True:
+            started = boottime_ns()
+            try:
+                problem = await self._session()
+            except SoxError as error:
+                problem = str(error)
+            except OSError as error:
+                problem = error.strerror or str(error)
+            failures = 1 if boottime_ns() - started > STEADY_NS else failures + 1
+            if problem != self.problem:
+                log.warning("hub: %s", problem)
+            self.problem = problem
+            await asyncio.sleep(back_off(failures, self._back_off_first))
+
+    async def _session(self) -> str:
+        """One connection from its beginning to its end; returns why it ended, raises SoxError or OSError if it never stood."""
+        hub = self._truck.hub
+        password = (await asyncio.to_thread(Path(hub.password_file).read_text, encoding="utf-8")).strip()
+        client = SoxClient(f"{self._truck.name}@{hub.domain}", password, hub.host, hub.port, hub.ca_file)
+        lost: asyncio.Future[SoxError | None] = asyncio.get_running_loop().create_future()
+        if self.on_item is not None:
+            client.on_item(self.on_item)
+        client.on_disconnected(lambda error: None if lost.done() else lost.set_result(error))
+        try:
+            await client.connect()
+            await self._prepare(client)
+            self._client = client
+            self._offline.clear()
+            self._online.set()
+            self.problem = None
+            self.connects += 1
+            log.info("connected to %s", hub.domain)
+            return f"connection lost: {await lost}"
+        finally:
+            self._client = None
+            self._online.clear()
+            self._offline.set()
+            await client.disconnect()

@@ -1,0 +1,182 @@
+"""The whole way, on real parts: chip register to center, as `cruisers demo` runs it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from demo_runs import RunningDemo, processes, wait_for
+
+from logbook.quantities import BY_ID, TEN
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+DRIVE = Path(__file__).parents[3] / "shared" / "data" / "drive-comma2k19"
+Start = Callable[..., RunningDemo]
+
+
+def tolerance(quantity_id: str, value: float) -> float:
+    """One step of the chip's register. The OPT3001 is a floating point chip: its step grows with the value (12 bit mantissa)."""
+    step = BY_ID[quantity_id].resolution
+    return max(step, abs(value) / 2047) if quantity_id == "illuminance" else step
+
+
+def assert_whole(outcome: dict[str, Any]) -> None:
+    """Everything arrived, equal to the truth within each chip's resolution, no sample lost or delivered twice."""
+    assert outcome["missing"] == []
+    for quantity_id in TEN:
+        row = outcome["quantities"][quantity_id]
+        assert row["count"] > 0, quantity_id
+        assert row["unit"] == BY_ID[quantity_id].unit
+        assert row["max_abs_error"] is not None, quantity_id
+        assert row["max_abs_error"] <= tolerance(quantity_id, row["last"]), (quantity_id, row)
+    imu = outcome["imu"]
+    assert abs(imu["chip_samples"] - imu["center_samples"]) <= 1, imu
+    assert outcome["head_frames"] == {"missing": 0, "repeated": 0}
+    assert outcome["images"] >= 1
+    assert outcome["segments"]["receipted"] >= 1
+    assert outcome["segments"]["receipted"] == outcome["segments"]["announced"]
+    assert outcome["head"]["runtime"].startswith("micropython")
+    assert outcome["peak_memory_bytes"]["recorder"] > 1_000_000
+
+
+def test_every_quantity_images_and_receipts_arrive_and_equal_the_truth_of_the_synthetic_world(demo: Start) -> None:
+    running = demo("--seconds", "20")
+    code, out, err = running.wait(240)
+    assert code == 0, out + err
+    outcome = running.outcome()
+    assert_whole(outcome)
+    assert outcome["gaps"] == []
+    assert "everything arrived" in out
+
+
+def test_a_recorder_killed_twice_loses_no_sample_of_the_head_and_delivers_none_twice(demo: Start) -> None:
+    running = demo("--seconds", "25", "--seed", "7")
+    for wait in (6.0, 5.37):
+        victim = running.child("gateway.recorder")
+        time.sleep(wait)
+        victim = running.child("gateway.recorder")
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda victim=victim: running.child("gateway.recorder") != victim, 15, "the recorder comes back")  # type: ignore[misc]
+    code, out, err = running.wait(240)
+    assert code == 0, out + err
+    outcome = running.outcome()
+    assert_whole(outcome)
+    assert outcome["restarts"]["recorder"] == 2
+
+
+@pytest.mark.skipif(not DRIVE.is_dir(), reason="../shared/data/drive-comma2k19 is absent")
+def test_a_recorded_drive_comes_out_at_the_center_as_it_stands_in_its_csv(demo: Start) -> None:
+    from sim import outcome as arrived
+    from sim import truth
+
+    running = demo("--seconds", "20", "--drive", str(DRIVE))
+    code, out, err = running.wait(240)
+    assert code == 0, out + err
+    assert_whole(running.outcome())
+    ready = json.loads((running.home / "truck" / "truck.json").read_text())
+    start_ns, start_utc_ns = ready["start_boottime_ns"], ready["start_utc_ns"]
+    archive = arrived.read_archive(running.home / "archive" / "truck-001")
+    chips = truth.read(running.home / "truck")
+    files = {
+        "acceleration": ("accelerometer.csv", ("x_m_s2", "y_m_s2", "z_m_s2"), 1.0),
+        "angular_rate": ("gyroscope.csv", ("x_rad_s", "y_rad_s", "z_rad_s"), 1.0),
+        "magnetic_field": ("magnetometer.csv", ("x_uT", "y_uT", "z_uT"), 1e-6),
+    }
+    # The CSV is read here by numpy alone and interpolated at the chip's own sample times: independent of sim/drive.py.
+    for prefix, (name, columns, scale) in files.items():
+        table = np.genfromtxt(DRIVE / name, delimiter=",", names=True)
+        for axis, column in zip("xyz", columns, strict=True):
+            quantity = f"{prefix}_{axis}"
+            times, values = archive.series[quantity]
+            n = min(len(values), len(chips["icm20948"][0]))
+            seconds = (chips["icm20948"][0][:n] - start_ns) / 1e9
+            expected = np.interp(seconds, table["t_s"], table[column] * scale)
+            good = ~np.isnan(values[:n])
+            assert np.sum(good) > 1000
+            step = BY_ID[quantity].resolution
+            # the magnetometer samples on its own 100 Hz clock: up to 10 ms older than the FIFO frame that carries it
+            slope = np.max(np.abs(np.gradient(table[column] * scale, table["t_s"]))) * 0.0101 if prefix == "magnetic_field" else 0.0
+            assert np.max(np.abs(values[:n] - expected)[good]) <= step * 0.51 + slope, quantity
+            assert np.max(np.abs(times[:n] - chips["icm20948"][0][:n])) < 20e6, "sample times within 20 ms"
+    gnss = np.genfromtxt(DRIVE / "gnss.csv", delimiter=",", names=True)
+    for quantity, column in (("latitude", "latitude_deg"), ("longitude", "longitude_deg"), ("speed", "speed_m_s")):
+        utc, values = archive.series[quantity]
+        seconds = (utc - start_utc_ns) / 1e9
+        expected = np.interp(seconds, gnss["t_s"], gnss[column])
+        assert len(values) >= 15
+        assert np.max(np.abs(values - expected)) <= BY_ID[quantity].resolution * 1.01, quantity
+
+
+def test_ctrl_c_leaves_no_process_no_port_and_no_folder_and_a_second_demo_runs_beside_the_first() -> None:
+    folders_before = set(Path("/tmp").glob("cruisers-demo-*"))
+    command = [sys.executable, "-m", "cruisers", "demo"]
+    both = [
+        subprocess.Popen([*command, "--truck", f"truck-{n}"], stderr=subprocess.PIPE, text=True, start_new_session=True) for n in (1, 2)
+    ]
+    try:
+
+        def pages() -> list[int]:
+            return [pid for pid, words in processes() if words[1:3] == ["-m", "gateway.recorder"]]
+
+        wait_for(lambda: len(pages()) >= 2, 120, "both demos run their recorders")
+        time.sleep(3)
+        assert all(one.poll() is None for one in both)
+    finally:
+        for one in both:
+            one.send_signal(signal.SIGINT)
+        codes = [one.wait(90) for one in both]
+    assert codes == [0, 0]
+    assert set(Path("/tmp").glob("cruisers-demo-*")) == folders_before
+    left = [words for _, words in processes() if any("cruisers-demo-" in word for word in words)]
+    assert left == []
+
+
+def refused(*arguments: str, path: str | None = None) -> str:
+    """The one line with which `cruisers demo ARGUMENTS` refuses (exit code 2, nothing on stdout, nothing left running)."""
+    environment = dict(os.environ) if path is None else {**os.environ, "PATH": path}
+    done = subprocess.run(
+        [sys.executable, "-m", "cruisers", "demo", "--seconds", "5", *arguments],
+        capture_output=True, text=True, timeout=100, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("starting ")]
+    assert len(lines) == 1, done.stderr
+    assert [words for _, words in processes() if any("cruisers-demo-" in word for word in words)] == []
+    return lines[0]
+
+
+def test_a_truck_name_with_illegal_characters_is_refused_in_one_line() -> None:
+    assert "Truck 1/ä" in refused("--truck", "Truck 1/ä")
+
+
+def test_a_taken_page_port_is_refused_in_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert str(port) in refused("--page-port", str(port))
+
+
+def test_an_unreadable_drive_folder_is_refused_in_one_line(tmp_path: Path) -> None:
+    assert str(tmp_path / "nowhere") in refused("--drive", str(tmp_path / "nowhere"))
+
+
+def test_a_missing_csv_column_is_refused_in_one_line_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "accelerometer.csv").write_text("t_s,x_m_s2,y_m_s2\n0.0,0.1,0.2\n0.1,0.1,0.2\n")
+    line = refused("--drive", str(tmp_path))
+    assert "accelerometer.csv" in line and "z_m_s2" in line
+
+
+def test_a_missing_ejabberd_is_refused_in_one_line_that_says_how_to_install_it(tmp_path: Path) -> None:
+    line = refused(path=str(tmp_path))  # Erlang, which ejabberd needs, is looked up on the PATH
+    assert "ejabberd" in line and "apt-get install ejabberd" in line

@@ -1,0 +1,155 @@
+"""The recorder as a process: killed at any moment, stopped in order, and refusing what it cannot work with."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gateway_head import HeadStandIn
+from gateway_recording import PATIENCE, Recording, Running, start_process, truck, wait_for
+
+import gateway.head
+from gateway.config import load
+from gateway.live import LiveReceiver
+from logbook import reader
+
+pytestmark = pytest.mark.timeout(60)
+
+KILLS = 4
+EXAMPLE = Path(__file__).parents[2] / "docs" / "truck.example.toml"
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[HeadStandIn]:
+    stand_in = HeadStandIn(tmp_path)
+    yield stand_in
+    stand_in.close()
+
+
+def test_killed_at_any_moment_no_frame_is_lost_and_none_is_twice(tmp_path: Path, head: HeadStandIn) -> None:
+    config = truck(tmp_path, head.link)
+    moment = random.Random(20261122)
+    for _ in range(KILLS):
+        process = start_process(config, tmp_path)
+        before = head.acknowledged
+        wait_for(lambda before=before: head.acknowledged > before, "acknowledgements")  # type: ignore[misc]
+        time.sleep(moment.random() * 0.8)
+        process.kill()
+        process.wait(PATIENCE)
+    head.sampling = False
+    process = start_process(config, tmp_path)
+    wait_for(lambda: head.acknowledged == head.sequence, "the rest being acknowledged")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 0
+    recording = Recording(tmp_path / "spool")
+    assert recording.imu_numbers == list(range(head.samples))
+    sequences = recording.sequences()
+    assert set(sequences.values()) == {1}
+    assert sorted(number for _, number in sequences) == list(range(1, head.sequence + 1))
+    assert recording.gaps("head") == [] and recording.gaps("icm20948") == []
+    assert len({path.parent for path in recording.paths}) == KILLS + 1
+
+
+def test_ignition_off_drains_seals_and_acknowledges_everything(tmp_path: Path, head: HeadStandIn) -> None:
+    receiver = LiveReceiver(tmp_path / "live.sock")
+    process = start_process(truck(tmp_path, head.link), tmp_path)
+    wait_for(lambda: head.acknowledged > 20, "acknowledgements")
+    head.sampling = False
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 0
+    assert process.stderr is not None and process.stderr.read() == b""
+    assert head.ring == [] and head.acknowledged == head.sequence
+    assert list((tmp_path / "spool").glob("*/*.open")) == []
+    recording = Recording(tmp_path / "spool")
+    assert [event.kind for event in recording.decoded("/event")][0] == "ignition_on"
+    assert recording.events("ignition_off")
+    snapshot = receiver.newest()
+    assert snapshot is not None
+    assert snapshot["counts"]["samples.icm20948"] == head.samples
+    assert snapshot["truck"] == "truck-1" and snapshot["boot"] == recording.paths[0].parent.name
+    receiver.close()
+
+
+def test_a_head_that_goes_on_sampling_does_not_hold_the_stop(tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.head, "DRAIN_SECONDS", 1.0)
+    running = Running(truck(tmp_path, head.link))
+    with running:
+        wait_for(lambda: head.acknowledged > 5, "acknowledgements")
+    assert running.whole
+    recording = Recording(tmp_path / "spool")
+    assert recording.imu_numbers == list(range(len(recording.imu_numbers)))
+    assert head.acknowledged == max(number for _, number in recording.sequences())
+
+
+def test_dead_sources_never_stop_another(tmp_path: Path, head: HeadStandIn) -> None:
+    """No gpsd, no camera, and then no head: the recorder goes on and says so."""
+    config = truck(tmp_path, head.link, gpsd_port=9, cameras={"front": "http://127.0.0.1:9/stream"})
+    running = Running(config)
+    with running as recorder:
+        wait_for(lambda: head.acknowledged > 5, "acknowledgements beside dead sources")
+        head.unplug()
+        wait_for(lambda: recorder._snapshot.build()["sensors"]["head"]["state"] == "failed", "the loss of the head")
+        head.plug()
+        behind = head.sequence
+        wait_for(lambda: head.acknowledged > behind, "acknowledgements after its return")
+        head.sampling = False
+    assert running.whole
+    recording = Recording(tmp_path / "spool")
+    assert {event.source for event in recording.events("source_lost")} == {"gnss", "camera/front", "head"}
+    assert recording.events("source_failed") == []
+    assert recording.imu_numbers == list(range(head.samples))
+
+
+def test_a_segment_can_be_read_alone_with_trims_and_clock(tmp_path: Path, head: HeadStandIn) -> None:
+    config = truck(tmp_path, head.link)
+    config.readings_segment_seconds = 0.5
+    running = Running(config)
+    with running:
+        wait_for(lambda: len(list((tmp_path / "spool").glob("*/*.mcap"))) >= 3, "segments")
+        head.sampling = False
+    for path in Recording(tmp_path / "spool").paths[1:]:
+        topics = [message.topic for message in reader.read(path)]
+        assert topics[:4] == ["/trim", "/trim", "/trim", "/clock"]
+
+
+def test_a_second_recorder_in_the_same_spool_is_refused(tmp_path: Path) -> None:
+    config = truck(tmp_path)
+    with Running(config):
+        second = start_process(config, tmp_path)
+        assert second.wait(PATIENCE) == 2
+        assert second.stderr is not None
+        assert second.stderr.read().decode() == f"recorder: spool {config.spool}: another recorder writes there\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ("name = ", "truck.toml"),
+        ('name = "Truck 1"', "truck.toml"),
+        (EXAMPLE.read_text().replace("fujisawa-007", "Fujisawa 007"), "use 1 to 63 of a-z"),
+        (EXAMPLE.read_text() + "colour = 1\n", "colour"),
+        (EXAMPLE.read_text().replace('"/var/lib/cruisers/spool"', '"/dev/null/spool"'), "spool /dev/null/spool"),
+    ],
+)
+def test_bad_configuration_is_one_line_and_exit_code_2(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "truck.toml"
+    if text is not None:
+        path.write_text(text)
+    ended = subprocess.run([sys.executable, "-m", "gateway.recorder", str(path)], capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode == 2
+    assert said in ended.stderr and ended.stderr.count("\n") == 1
+
+
+def test_no_argument_is_a_usage_line() -> None:
+    ended = subprocess.run([sys.executable, "-m", "gateway.recorder"], capture_output=True, text=True, timeout=PATIENCE)
+    assert (ended.returncode, ended.stderr) == (2, "usage: python -m gateway.recorder CONFIG\n")
+
+
+def test_the_example_configuration_is_valid() -> None:
+    config = load(EXAMPLE)
+    assert config.head is not None and config.gpsd is not None and [camera.name for camera in config.cameras] == ["front"]

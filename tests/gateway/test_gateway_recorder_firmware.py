@@ -1,0 +1,75 @@
+"""The recorder with the real firmware on MicroPython: from the chips' registers to the file, through a SIGKILL and a pulled cable."""
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gateway_recording import PATIENCE, Recording, start_process, truck, wait_for
+
+from logbook import block, reader
+from logbook.quantities import TABLE, TEN
+from sim.clock import Clock
+from sim.head import SimulatedHead
+
+IMU_STEP = 9.80665 / 4096
+TIME_ERROR_S = 0.03  # of any sample on a busy machine; a mistake in numbering or clocks is far more
+
+
+@pytest.mark.timeout(120)
+def test_every_sample_of_every_chip_is_in_the_file_once_with_its_value_and_time(tmp_path: Path) -> None:
+    middle = {quantity.id: (quantity.low + quantity.high) / 2 for quantity in TABLE}
+    middle |= {f"magnetic_field_{axis}": 30e-6 for axis in "xyz"}  # the sum of the axes has a limit, too
+    made: dict[str, list[tuple[int, dict[str, float]]]] = {}
+
+    def source(t_us: int) -> dict[str, float]:
+        return middle | {"acceleration_x": t_us % 7_000_000 * 1e-6}
+
+    clock = Clock()
+    with SimulatedHead(
+        tmp_path, source, lambda sensor, t_us, values: made.setdefault(sensor, []).append((t_us, dict(values))), clock
+    ) as head:
+        config = truck(tmp_path, head.link)
+        first = start_process(config, tmp_path)
+        wait_for(lambda: len(made.get("icm20948", [])) > 250, "samples")
+        first.kill()
+        first.wait(PATIENCE)
+        time.sleep(1.0)
+        second = start_process(config, tmp_path)
+        wait_for(lambda: len(list((tmp_path / "spool").glob("*/*.open"))) == 1, "the second recorder")
+        behind = len(made["icm20948"])
+        wait_for(lambda: len(made["icm20948"]) > behind + 150, "samples")
+        head.unplug()
+        time.sleep(0.5)
+        head.plug()
+        behind = len(made["icm20948"])
+        wait_for(lambda: len(made["icm20948"]) > behind + 200, "samples after the cable's return")
+        head.stop_clock()
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(PATIENCE) == 0
+        counters = head.counters()
+    recording = Recording(tmp_path / "spool")
+    chip_times = np.array([clock.boottime_ns(t_us) for t_us, _ in made["icm20948"]])
+    assert counters["icm20948"]["samples"] == len(chip_times) == len(recording.imu_times)
+    assert set(recording.sequences().values()) == {1}
+    assert recording.gaps("head") == [] and recording.gaps("icm20948") == []
+    assert np.max(np.abs(np.array(recording.imu_times) - chip_times)) < TIME_ERROR_S * 1e9
+
+    accelerations = []
+    for path in recording.paths:
+        for message in reader.read(path):
+            if message.topic == "/imu/block":
+                typed = block.typed(message.metadata["columns"], block.decode(message.data)[2])
+                accelerations += typed["acceleration_x"][0].tolist()
+    truth = np.array([values["acceleration_x"] for _, values in made["icm20948"]])
+    assert np.max(np.abs(np.array(accelerations) - truth)) <= IMU_STEP / 2 * 1.001
+
+    newest: dict[str, float] = {}
+    for topic in ("/imu", "/reading/bmp390", "/reading/sht45", "/reading/opt3001", "/reading/as7331", "/reading/sps30"):
+        for message in recording.decoded(topic):
+            newest |= {value.quantity: value.number for value in message.values if value.WhichOneof("result") == "number"}
+    assert {quantity for quantity in TEN if quantity not in newest} == {"latitude", "longitude", "speed", "bearing"}
+    assert newest["pressure"] == pytest.approx(middle["pressure"], abs=1.0)
+    assert newest["humidity"] == pytest.approx(middle["humidity"], abs=0.01)
+    assert newest["pm2_5"] == pytest.approx(middle["pm2_5"], rel=1e-6)
