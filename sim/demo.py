@@ -253,6 +253,7 @@ class Demo:
             "segments": {"announced": counts.get("receipted", 0) + counts.get("announced", 0), "receipted": counts.get("receipted", 0)},
             "gaps": archive.gaps,
             "head": archive.head,
+            "start": {"boottime_ns": start[0], "utc_ns": start[1]},
             "restarts": {child.name: child.restarts for child in self.children.values() if child.restarts},
             "wall_time_s": round(time.monotonic() - self.started, 1),
             "peak_memory_bytes": dict(sorted(self.memory.peaks.items())),

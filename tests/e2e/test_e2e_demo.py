@@ -1,19 +1,19 @@
 """The whole way, on real parts: chip register to center, as `cruisers demo` runs it."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from demo_runs import RunningDemo, processes, wait_for
+from demo_runs import RunningDemo, listening, processes, wait_for
 
 from logbook.quantities import BY_ID, TEN
 
@@ -82,8 +82,7 @@ def test_a_recorded_drive_comes_out_at_the_center_as_it_stands_in_its_csv(demo: 
     code, out, err = running.wait(240)
     assert code == 0, out + err
     assert_whole(running.outcome())
-    ready = json.loads((running.home / "truck" / "truck.json").read_text())
-    start_ns, start_utc_ns = ready["start_boottime_ns"], ready["start_utc_ns"]
+    start_ns, start_utc_ns = running.outcome()["start"]["boottime_ns"], running.outcome()["start"]["utc_ns"]
     archive = arrived.read_archive(running.home / "archive" / "truck-001")
     chips = truth.read(running.home / "truck")
     files = {
@@ -116,18 +115,28 @@ def test_a_recorded_drive_comes_out_at_the_center_as_it_stands_in_its_csv(demo: 
         assert np.max(np.abs(values - expected)) <= BY_ID[quantity].resolution * 1.01, quantity
 
 
-def test_ctrl_c_leaves_no_process_no_port_and_no_folder_and_a_second_demo_runs_beside_the_first() -> None:
-    folders_before = set(Path("/tmp").glob("cruisers-demo-*"))
-    command = [sys.executable, "-m", "cruisers", "demo"]
+def running_from(folder: Path) -> list[list[str]]:
+    """Command lines of the processes that name `folder`."""
+    return [words for _, words in processes() if any(str(folder) in word for word in words)]
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """An empty TMPDIR with a short name (sockets of the kernel's local kind have at most 107 characters)."""
+    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
+        yield Path(folder)
+
+
+def test_ctrl_c_leaves_no_process_no_port_and_no_folder_and_a_second_demo_runs_beside_the_first(temporary: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(temporary)}
     both = [
-        subprocess.Popen([*command, "--truck", f"truck-{n}"], stderr=subprocess.PIPE, text=True, start_new_session=True) for n in (1, 2)
+        subprocess.Popen([sys.executable, "-m", "cruisers", "demo", "--truck", name], env=environment, stderr=subprocess.DEVNULL)
+        for name in ("truck-1", "truck-2")
     ]
     try:
-
-        def pages() -> list[int]:
-            return [pid for pid, words in processes() if words[1:3] == ["-m", "gateway.recorder"]]
-
-        wait_for(lambda: len(pages()) >= 2, 120, "both demos run their recorders")
+        wait_for(lambda: len([words for words in running_from(temporary) if "gateway.recorder" in words]) == 2, 120, "both record")
+        ports = [port for one in both for port in listening(one.pid)]
+        assert len(ports) >= 8, "two hubs with two ports each, two pages, two gpsd at least"
         time.sleep(3)
         assert all(one.poll() is None for one in both)
     finally:
@@ -135,48 +144,52 @@ def test_ctrl_c_leaves_no_process_no_port_and_no_folder_and_a_second_demo_runs_b
             one.send_signal(signal.SIGINT)
         codes = [one.wait(90) for one in both]
     assert codes == [0, 0]
-    assert set(Path("/tmp").glob("cruisers-demo-*")) == folders_before
-    left = [words for _, words in processes() if any("cruisers-demo-" in word for word in words)]
-    assert left == []
+    assert list(temporary.iterdir()) == []
+    assert running_from(temporary) == []
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
 
 
-def refused(*arguments: str, path: str | None = None) -> str:
-    """The one line with which `cruisers demo ARGUMENTS` refuses (exit code 2, nothing on stdout, nothing left running)."""
-    environment = dict(os.environ) if path is None else {**os.environ, "PATH": path}
+def refused(temporary: Path, *arguments: str, path: str | None = None) -> str:
+    """The one line with which `cruisers demo ARGUMENTS` refuses (exit code 2, nothing on stdout, nothing left behind)."""
+    environment = {**os.environ, "TMPDIR": str(temporary)}
     done = subprocess.run(
         [sys.executable, "-m", "cruisers", "demo", "--seconds", "5", *arguments],
-        capture_output=True, text=True, timeout=100, env=environment, check=False,
+        capture_output=True, text=True, timeout=100, env=environment if path is None else {**environment, "PATH": path}, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stdout == ""
     lines = [line for line in done.stderr.splitlines() if not line.startswith("starting ")]
     assert len(lines) == 1, done.stderr
-    assert [words for _, words in processes() if any("cruisers-demo-" in word for word in words)] == []
+    assert running_from(temporary) == []
+    assert list(temporary.iterdir()) == []
     return lines[0]
 
 
-def test_a_truck_name_with_illegal_characters_is_refused_in_one_line() -> None:
-    assert "Truck 1/ä" in refused("--truck", "Truck 1/ä")
+def test_a_truck_name_with_illegal_characters_is_refused_in_one_line(temporary: Path) -> None:
+    assert "Truck 1/ä" in refused(temporary, "--truck", "Truck 1/ä")
 
 
-def test_a_taken_page_port_is_refused_in_one_line() -> None:
+def test_a_taken_page_port_is_refused_in_one_line(temporary: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert str(port) in refused("--page-port", str(port))
+        assert str(port) in refused(temporary, "--page-port", str(port))
 
 
-def test_an_unreadable_drive_folder_is_refused_in_one_line(tmp_path: Path) -> None:
-    assert str(tmp_path / "nowhere") in refused("--drive", str(tmp_path / "nowhere"))
+def test_an_unreadable_drive_folder_is_refused_in_one_line(temporary: Path, tmp_path: Path) -> None:
+    assert str(tmp_path / "nowhere") in refused(temporary, "--drive", str(tmp_path / "nowhere"))
 
 
-def test_a_missing_csv_column_is_refused_in_one_line_that_names_it(tmp_path: Path) -> None:
+def test_a_missing_csv_column_is_refused_in_one_line_that_names_it(temporary: Path, tmp_path: Path) -> None:
     (tmp_path / "accelerometer.csv").write_text("t_s,x_m_s2,y_m_s2\n0.0,0.1,0.2\n0.1,0.1,0.2\n")
-    line = refused("--drive", str(tmp_path))
+    line = refused(temporary, "--drive", str(tmp_path))
     assert "accelerometer.csv" in line and "z_m_s2" in line
 
 
-def test_a_missing_ejabberd_is_refused_in_one_line_that_says_how_to_install_it(tmp_path: Path) -> None:
-    line = refused(path=str(tmp_path))  # Erlang, which ejabberd needs, is looked up on the PATH
+def test_a_missing_ejabberd_is_refused_in_one_line_that_says_how_to_install_it(temporary: Path, tmp_path: Path) -> None:
+    line = refused(temporary, path=str(tmp_path))  # Erlang, which ejabberd needs, is looked up on the PATH
     assert "ejabberd" in line and "apt-get install ejabberd" in line

@@ -1,6 +1,7 @@
 """The demo as a person runs it: `cruisers demo` in a process of its own, with its own home folder."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -51,6 +52,28 @@ def processes() -> Iterator[tuple[int, list[str]]]:
             except OSError:
                 continue  # it ended meanwhile
             yield int(folder.name), words
+
+
+def listening(pid: int) -> list[int]:
+    """The TCP ports on which the process `pid` and its descendants listen (proc(5): /proc/net/tcp, state 0A)."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue  # it ended meanwhile
+    family = {pid}
+    for _ in range(5):
+        family |= {child for child, parent in parents.items() if parent in family}
+    sockets = set()
+    for member in family:
+        try:
+            sockets |= {os.readlink(descriptor) for descriptor in Path(f"/proc/{member}/fd").iterdir()}
+        except OSError:
+            continue  # it ended meanwhile
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
