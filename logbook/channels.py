@@ -1,13 +1,14 @@
 """Which messages a segment holds: topic -> encoding and schema (docs/formats.md 2), and how a message becomes an object again.
 
-Schema records carry a FileDescriptorSet with all dependencies, as Foxglove expects of the encoding `protobuf`."""
+Schema records carry a FileDescriptorSet with all dependencies, as Foxglove expects of the encoding `protobuf`, and no more: the
+summary repeats them, and cruisers.proto as a whole in each of ten schemas was most of a quiet minute's file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 from foxglove_schemas_protobuf.LocationFix_pb2 import LocationFix
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import DecodeError, Message
 
 from logbook.schemas import cruisers_pb2
@@ -102,19 +103,23 @@ def channel_types(stream: str, cameras: Sequence[str] = ()) -> list[ChannelType]
 
 
 def descriptor_set(schema: str) -> bytes:
-    """The serialized FileDescriptorSet of one of our schemas with everything it imports, dependencies first."""
+    """The serialized FileDescriptorSet of one of our schemas with everything it needs, dependencies first.
+
+    A message of a file with several (cruisers.proto) comes in a file of its own, e.g. cruisers/Gap.proto, as Foxglove has them: the same
+    name has the same content in every schema, so a reader may keep all of them in one pool."""
     files = FileDescriptorSet()
     seen: set[str] = set()
 
-    def add(file: Any) -> None:  # a FileDescriptor, of whichever implementation protobuf runs on
+    def add(message: Any) -> None:  # a Descriptor, of whichever implementation protobuf runs on
+        file = _file_of(message)
         if file.name in seen:
             return
         seen.add(file.name)
-        for dependency in file.dependencies:
-            add(dependency)
-        file.CopyToProto(files.file.add())
+        for needed in _needed(message):
+            add(needed)
+        files.file.append(file)
 
-    add(_BY_SCHEMA[schema].DESCRIPTOR.file)
+    add(_BY_SCHEMA[schema].DESCRIPTOR)
     return files.SerializeToString(deterministic=True)
 
 
@@ -130,3 +135,35 @@ def parse(encoding: str, schema: str, data: bytes) -> Message | None:
 
 def _protobuf(topic: str, message: type[Message]) -> ChannelType:
     return ChannelType(topic, PROTOBUF, message.DESCRIPTOR.full_name)
+
+
+def _file_of(message: Any) -> FileDescriptorProto:
+    """The file that defines a top-level message: its own, or the part of a common one that defines it."""
+    file = FileDescriptorProto()
+    if len(message.file.message_types_by_name) == 1:
+        message.file.CopyToProto(file)
+        return file
+    package = message.file.package
+    file.name, file.package, file.syntax = f"{package}/{message.name}.proto", package, "proto3"
+    file.dependency.extend(_file_of(needed).name for needed in _needed(message))
+    message.CopyToProto(file.message_type.add())
+    return file
+
+
+def _needed(message: Any) -> list[Any]:
+    """The other top-level messages that the fields of `message` (and of messages in it, as a map's entry) name, in their order."""
+
+    def fields(kind: Any) -> Iterator[Any]:
+        for field in kind.fields:
+            if field.message_type is not None:
+                yield field.message_type
+        for nested in kind.nested_types:
+            yield from fields(nested)
+
+    found: dict[str, Any] = {}
+    for kind in fields(message):
+        while kind.containing_type is not None:
+            kind = kind.containing_type
+        if kind.full_name != message.full_name:
+            found[kind.full_name] = kind
+    return list(found.values())

@@ -69,8 +69,9 @@ def info(path: Path | str) -> SegmentInfo:
         for message in _raw(path, data, chunk):
             topic = listed[message.channel].topic if message.channel in listed else f"channel {message.channel}"
             counts[topic] = counts.get(topic, 0) + 1
-            first_utc = first_utc or message.publish_time
-            last_utc = message.publish_time or last_utc
+            if message.publish_time:
+                first_utc = min(first_utc or message.publish_time, message.publish_time)
+                last_utc = max(last_utc, message.publish_time)
     return SegmentInfo(
         *identity,
         first_time=min((chunk.head.first_time for chunk in found.chunks), default=0),

@@ -19,7 +19,7 @@ MARK_TEXT = b"CRMK"
 SCAR_TEXT = b"CRSC"
 
 RECORD = struct.Struct("<BQ")  # opcode, length of the content
-MARK = struct.Struct("<BQ4sQQQI")
+MARK = struct.Struct("<BQ4sIQQI")  # opcode, length, text, sequence, own offset, length of the Chunk record, CRC-32
 SCAR = struct.Struct("<BQ4sQI")  # opcode, length, text, own offset, CRC-32 of the 21 bytes before it
 MESSAGE = struct.Struct("<BQHIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQII")  # start, end, uncompressed size, its CRC, length of the compression's name
@@ -74,22 +74,28 @@ def message(channel: int, sequence: int, log_time: int, publish_time: int, data:
 
 
 def chunk(content: bytes, first_time: int, last_time: int, compression: str) -> bytes:
-    """One Chunk record around `content` (message records), compressed by `compression`; none of its CRCs is 0."""
-    while True:
-        crc = zlib.crc32(content)
-        data = _compress(content, compression)
-        name = compression.encode()
-        length = _CHUNK_HEAD.size + len(name) + 8 + len(data)
-        head = RECORD.pack(Opcode.CHUNK, length) + _CHUNK_HEAD.pack(first_time, last_time, len(content), crc, len(name))
-        record = head + name + _U64.pack(len(data)) + data
-        if crc and zlib.crc32(record):
-            return record
-        content += _FILLER
+    """One Chunk record around `content` (message records), compressed by `compression`."""
+    data = _compress(content, compression)
+    name = compression.encode()
+    length = _CHUNK_HEAD.size + len(name) + 8 + len(data)
+    head = RECORD.pack(Opcode.CHUNK, length) + _CHUNK_HEAD.pack(first_time, last_time, len(content), zlib.crc32(content), len(name))
+    return head + name + _U64.pack(len(data)) + data
 
 
 def mark(sequence: int, offset: int, record: bytes) -> bytes:
-    """The mark that stands at `offset`, before the Chunk record `record`."""
-    return MARK.pack(MARK_OPCODE, MARK.size - RECORD.size, MARK_TEXT, sequence, offset, len(record), zlib.crc32(record))
+    """The mark that stands at `offset`, before the Chunk record `record`; its CRC covers the mark up to it, and `record`."""
+    start = MARK.pack(MARK_OPCODE, MARK.size - RECORD.size, MARK_TEXT, sequence, offset, len(record), 0)[:-4]
+    return start + struct.pack("<I", zlib.crc32(record, zlib.crc32(start)))
+
+
+def marked_chunk(sequence: int, offset: int, content: bytes, first_time: int, last_time: int, compression: str) -> tuple[bytes, bytes]:
+    """(mark, Chunk record) that stand at `offset`; the content grows by fillers until neither's CRC is 0 (0 would mean damage)."""
+    while True:
+        record = chunk(content, first_time, last_time, compression)
+        stamp = mark(sequence, offset, record)
+        if zlib.crc32(content) and any(stamp[-4:]):
+            return stamp, record
+        content += _FILLER
 
 
 def scar(offset: int, stretch_length: int) -> bytes:

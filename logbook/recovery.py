@@ -4,7 +4,6 @@ Can itself be cut at any moment: it appends and overwrites only what is damaged,
 
 import os
 import zlib
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from logbook.segment_writer import HEAD_FRAMES, OPEN_SUFFIX, Entry, Head, Segmen
 
 DAMAGED_SUFFIX = ".damaged"
 SEGMENT_SUFFIX = ".mcap"
-
-_MOST_CHUNKS = 0xFFFF_FFFF  # a mark that counts higher is damaged: two chunks a second for 68 years
 
 
 class Busy(BlockingIOError):
@@ -90,7 +87,7 @@ def last_head_frames(spool: Path) -> dict[int, int]:
     Reads only the end of each sealed file (`head_frames`), so a spool of weeks takes a second, and all of open or damaged ones."""
     newest: dict[int, int] = {}
     for path in sorted(Path(spool).glob(f"*/*-{channels.READINGS}{SEGMENT_SUFFIX}*")):
-        if path.name.endswith(DAMAGED_SUFFIX):
+        if DAMAGED_SUFFIX in path.name:  # set aside: what it holds is not delivered, so its frames are asked for again
             continue
         for boot, sequence in _head_frames(path).items():
             newest[boot] = max(sequence, newest.get(boot, 0))
@@ -106,27 +103,24 @@ def _seal(fd: int, path: Path, data: bytes, found: Scan, head: Head) -> Report:
         files.sync_folder(path.parent)
         return Report(path, kept_chunks=len(found.chunks), reason="sealed but not renamed")
 
-    keepable, damage = _keepable(data, found)
-    chunks = _renumbered(keepable, found.head_end)
+    chunks, damage = _keepable(data, found)
     end = max([found.head_end, *(chunk.end for chunk in chunks), *(scar.end for scar in found.scars)])
     inner = [stretch for stretch in damage if stretch.end <= end]
     tail = _tail_reason(found, end, damage)
     report = Report(path, kept_chunks=len(chunks), cut_bytes=len(data) - end if tail else 0)
     report.damaged_chunks = sum(_chunks_missing(stretch, chunks) for stretch in inner)
-    report.gaps = [_damage_gap(stretch, data, chunks, head.identity.stream) for stretch in inner]
+    counts = _messages_missing(data, chunks, inner, found.scars)
+    report.gaps = [_damage_gap(stretch, count, chunks, head.identity.stream) for stretch, count in zip(inner, counts, strict=True)]
     report.reason = "; ".join([*(gap.reason for gap in report.gaps), *([tail] if tail else [])]) or "not sealed"
     if tail or (found.closing is None and found.tail != UNFINISHED_SEAL):
         reason = f"writer ended without sealing: {tail}, {report.cut_bytes} bytes cut" if tail else "writer ended without sealing"
         last = max((chunk.head.last_time for chunk in chunks), default=0)
         report.gaps.append(Gap(source=head.identity.stream, reason=reason, from_boottime_ns=last))
 
-    patches = [(stretch.start, records.scar(stretch.start, stretch.end - stretch.start)) for stretch in inner]
-    for old, new in zip(keepable, chunks, strict=True):
-        if old.sequence != new.sequence:
-            patches.append((new.mark_start, records.mark(new.sequence, new.mark_start, data[new.start : new.end])))
+    scars = [(stretch.start, records.scar(stretch.start, stretch.end - stretch.start)) for stretch in inner]
     repaired = bytearray(data[:end])
-    for offset, patch in patches:
-        repaired[offset : offset + len(patch)] = patch
+    for offset, scar in scars:
+        repaired[offset : offset + len(scar)] = scar
     writer = _account(SegmentWriter(path, os.dup(fd), head), bytes(repaired), found.head_end, chunks)
     try:
         os.ftruncate(fd, end)
@@ -136,8 +130,8 @@ def _seal(fd: int, path: Path, data: bytes, found: Scan, head: Head) -> Report:
             writer.append(
                 [Entry(channels.GAP, gap.from_boottime_ns or gap.to_boottime_ns, 0, gap.SerializeToString()) for gap in report.gaps]
             )
-        for offset, patch in patches:
-            os.pwrite(fd, patch, offset)
+        for offset, scar in scars:
+            os.pwrite(fd, scar, offset)
         notes = {"reason": report.reason, "kept_chunks": str(report.kept_chunks)}
         writer.seal({**notes, "damaged_chunks": str(report.damaged_chunks), "cut_bytes": str(report.cut_bytes)})
     except OSError:
@@ -185,25 +179,6 @@ def _keepable(data: bytes, found: Scan) -> tuple[list[Chunk], list[Stretch]]:
     return chunks, sorted(damage)
 
 
-def _renumbered(chunks: list[Chunk], head_end: int) -> list[Chunk]:
-    """The chunks with their true numbers: a mark's CRC covers the chunk but not the number, so a flip there must not cost the chunk.
-
-    Chunks that follow each other without a gap count on from each other; the most frequent base of such a run is the true one."""
-    result: list[Chunk] = []
-    start = 0
-    while start < len(chunks):
-        stop = start + 1
-        while stop < len(chunks) and chunks[stop].mark_start == chunks[stop - 1].end:
-            stop += 1
-        run = chunks[start:stop]
-        lowest = result[-1].sequence + 1 if result else 1
-        bases = Counter(chunk.sequence - index for index, chunk in enumerate(run) if lowest <= chunk.sequence - index <= _MOST_CHUNKS)
-        base = 1 if run[0].mark_start == head_end else max(bases, key=lambda known: (bases[known], -known), default=lowest)
-        result.extend(chunk._replace(sequence=base + index) for index, chunk in enumerate(run))
-        start = stop
-    return result
-
-
 def _tail_reason(found: Scan, end: int, damage: list[Stretch]) -> str:
     """Why bytes after `end` that may have held data are cut; "" if none did."""
     if found.tail in (TORN, ZEROS):
@@ -237,23 +212,35 @@ def _chunks_missing(stretch: Stretch, chunks: list[Chunk]) -> int:
     return max(1, after.sequence - (before.sequence if before else 0) - 1)
 
 
-def _damage_gap(stretch: Stretch, data: bytes, chunks: list[Chunk], stream: str) -> Gap:
-    """What a damaged stretch costs: between which times, and how many messages by their sequence numbers per channel."""
-    before, after = _neighbours(stretch, chunks)
+def _messages_missing(data: bytes, chunks: list[Chunk], damage: list[Stretch], scars: list[Stretch]) -> list[int]:
+    """How many messages each damaged stretch cost, by their sequence numbers per channel.
+
+    Numbers of a channel that are missing over several stretches count once, in the last of them; what lies before a scar was told by
+    the recovery that made it."""
+    counts = [0] * len(damage)
+    ends = sorted([(stretch.end, index) for index, stretch in enumerate(damage)] + [(scar.end, -1) for scar in scars])
     last: dict[int, int] = {}
-    first: dict[int, int] = {}
+    passed, where = 0, -1
     for chunk in chunks:
+        while passed < len(ends) and ends[passed][0] <= chunk.mark_start:
+            where = ends[passed][1]
+            passed += 1
         for message in chunk_messages(data, chunk):
-            if chunk.end <= stretch.start:
-                last[message.channel] = message.sequence
-            else:
-                first.setdefault(message.channel, message.sequence)
+            if where >= 0:
+                counts[where] += max(0, message.sequence - last.get(message.channel, 0) - 1)
+            last[message.channel] = message.sequence
+    return counts
+
+
+def _damage_gap(stretch: Stretch, count: int, chunks: list[Chunk], stream: str) -> Gap:
+    """What a damaged stretch cost: between which times, and how many messages."""
+    before, after = _neighbours(stretch, chunks)
     return Gap(
         source=stream,
         reason=stretch.reason,
         from_boottime_ns=before.head.last_time if before else 0,
         to_boottime_ns=after.head.first_time if after else 0,
-        count=sum(max(0, sequence - last.get(channel, 0) - 1) for channel, sequence in first.items()),
+        count=count,
     )
 
 

@@ -164,7 +164,12 @@ def _chunk_at(data: bytes, position: int, limit: int) -> Chunk | None:
     end = start + chunk_length
     if (opcode, length, text) != (records.MARK_OPCODE, records.MARK.size - records.RECORD.size, records.MARK_TEXT):
         return None
-    if offset != position or end > limit or crc == 0 or zlib.crc32(memoryview(data)[start:end]) != crc:
+    if (
+        offset != position
+        or end > limit
+        or crc == 0
+        or zlib.crc32(memoryview(data)[start:end], zlib.crc32(data[position : start - 4])) != crc
+    ):
         return None
     try:
         head = records.parse_chunk_head(data, start, end)

@@ -16,8 +16,8 @@ Layout
   It is MCAP from its first byte and `mcap`'s own readers read every sealed file. Opcodes 0x80 (mark) and 0x81 (scar) are private: readers
   skip them. MCAP protects neither a chunk's header nor the records before the chunks; of 480 one-bit flips in a chunk's first 60 bytes,
   64 stopped a plain scan and 128 were accepted with wrong times (facts/measured.md). So:
-  - the mark before each chunk has its own offset, the chunk's length and the CRC-32 of the whole Chunk record. A mark counts only where it
-    says it stands, so a segment inside an image is no mark;
+  - the mark before each chunk has the chunk's number, its own offset, the chunk's length and the CRC-32 of all that and of the whole Chunk
+    record. A mark counts only where it says it stands, so a segment inside an image is no mark; the number says how many are missing;
   - Metadata `head` has the CRC of the records before it;
   - a CRC of 0 is damage (a zeroed page would have it); a chunk whose CRC came out as 0 gets a filler record that changes it;
   - messages count per channel and file from 1, so that a missing chunk's messages can be counted.
@@ -123,6 +123,7 @@ class Segments:
     - `on_sealed(path)`: a segment has its final name, durably.
     - `on_error(error)`: the disk refused; the messages are kept and written again to a new segment.
     - `preamble()`: messages to restate at the start of each segment (trims, clock mapping), as (topic, log_time, publish_time, data).
+      An older one gets the log_time of the first message it is restated for: a segment does not begin when its trims were first read.
 
     A callback must not raise and not wait for this object. If one raises, writing stops and the next `write` raises WriterDied."""
 
@@ -370,7 +371,9 @@ class Segments:
         if self._file is not None and self._segment_bytes is not None and self._file.size + size > self._segment_bytes:
             self._seal()
         if self._file is None:
-            entries = [Entry(*entry) for entry in self._preamble()] + entries
+            begin = min(entry.log_time for entry in entries)
+            restated = [Entry(*entry) for entry in self._preamble()]
+            entries = [entry._replace(log_time=max(begin, entry.log_time)) for entry in restated] + entries
             self._file = self._create()
             self._opened = time.monotonic()
         started = time.monotonic()

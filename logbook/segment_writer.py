@@ -175,9 +175,8 @@ class SegmentWriter:
             parts.append(records.message(channel, self._sequences[channel] & 0xFFFF_FFFF, entry.log_time, entry.publish_time, entry.data))
         first, last = min(entry.log_time for entry in entries), max(entry.log_time for entry in entries)
         content = b"".join(parts)
-        record = records.chunk(content, first, last, compression_of(self.identity.stream))
         sequence = self._mark_sequence + 1
-        mark = records.mark(sequence, self.size, record)
+        mark, record = records.marked_chunk(sequence, self.size, content, first, last, compression_of(self.identity.stream))
         files.write_whole(self._fd, mark + record)
         files.sync_data(self._fd)
         self.account_bytes(mark)

@@ -34,6 +34,38 @@ def test_every_schema_describes_itself_with_all_its_dependencies(stream: str) ->
         assert pool.FindMessageTypeByName(kind.schema).full_name == kind.schema
 
 
+def test_a_schema_holds_its_own_message_and_what_that_needs_and_nothing_else() -> None:
+    sizes = {}
+    for kind in channels.channel_types(channels.READINGS):
+        if kind.schema:
+            data = channels.descriptor_set(kind.schema)
+            sizes[kind.schema] = len(data)
+            names = {message.name for file in FileDescriptorSet.FromString(data).file for message in file.message_type}
+            values = {"Value"}
+            needs = {
+                "cruisers.Reading": values,
+                "cruisers.Imu": values,
+                "foxglove.LocationFix": {"Timestamp", "Color", "Vector3", "KeyValuePair"},
+            }
+            assert names == {kind.schema.partition(".")[2]} | needs.get(kind.schema, set())
+    assert sum(sizes.values()) < 4_000, f"they stand twice in each file of a minute: {sizes}"
+
+
+def test_one_pool_can_hold_all_schemas_because_equal_file_names_have_equal_content() -> None:
+    files: dict[str, bytes] = {}
+    pool = DescriptorPool()
+    kinds = [*channels.channel_types(channels.READINGS), *channels.channel_types(channels.IMAGES, ["front"])]
+    for kind in kinds:
+        if kind.schema:
+            for file in FileDescriptorSet.FromString(channels.descriptor_set(kind.schema)).file:
+                data = file.SerializeToString(deterministic=True)
+                assert files.setdefault(file.name, data) == data
+                pool.Add(file)
+    for kind in kinds:
+        if kind.schema:
+            assert pool.FindMessageTypeByName(kind.schema).full_name == kind.schema
+
+
 def test_a_reader_that_knows_only_the_schema_decodes_the_message() -> None:
     fix = LocationFix(latitude=35.34, longitude=139.49)
     fix.timestamp.FromNanoseconds(1_700_000_000_123_456_789)
@@ -43,6 +75,12 @@ def test_a_reader_that_knows_only_the_schema_decodes_the_message() -> None:
     decoded = GetMessageClass(pool.FindMessageTypeByName("foxglove.LocationFix")).FromString(fix.SerializeToString())
     assert (decoded.latitude, decoded.longitude) == (35.34, 139.49)
     assert decoded.timestamp.nanos == 123_456_789
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(channels.descriptor_set("cruisers.Health")).file:
+        pool.Add(file)
+    health = cruisers_pb2.Health(source="head", boottime_ns=5, counters={"heap_free": 48_000.0})  # a map: a message inside the message
+    decoded = GetMessageClass(pool.FindMessageTypeByName("cruisers.Health")).FromString(health.SerializeToString())
+    assert dict(decoded.counters) == {"heap_free": 48_000.0}
 
 
 def test_the_channels_are_those_of_the_document() -> None:

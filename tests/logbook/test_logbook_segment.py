@@ -161,7 +161,7 @@ def test_the_preamble_is_restated_in_the_first_chunk_of_every_segment(make_strea
         made.segments.write("/event", 10 + index, 0, EVENT, index)
         until(lambda index=index: len(made.sealed) == index + 1)
     made.segments.close()
-    assert [[message.log_time for message in read(path)] for path in made.sealed] == [[5, 10], [5, 11], [5, 12]]
+    assert [[message.log_time for message in read(path)] for path in made.sealed] == [[10, 10], [11, 11], [12, 12]]
 
 
 def test_a_group_stands_in_one_chunk_however_the_chunks_are_cut(make_stream) -> None:
@@ -366,6 +366,30 @@ def test_a_chunk_whose_crc_would_be_zero_is_written_so_that_it_is_not(tmp_path, 
     assert verify(path) == []
     with path.open("rb") as file:
         assert [message.data for _, _, message in make_reader(file, validate_crcs=True).iter_messages()] == [data]
+
+
+def test_a_mark_whose_crc_would_be_zero_is_written_so_that_it_is_not(forge) -> None:
+    def stamp(four: bytes) -> int:
+        content = records.message(1, 1, 5, 0, four)
+        return int.from_bytes(records.mark(1, 500, records.chunk(content, 5, 5, records.UNCOMPRESSED))[-4:], "little")
+
+    data = forge(stamp)
+    mark, record = records.marked_chunk(1, 500, records.message(1, 1, 5, 0, data), 5, 5, records.UNCOMPRESSED)
+    assert mark == records.mark(1, 500, record) and any(mark[-4:])
+    head = records.parse_chunk_head(record, 0, len(record))
+    assert [message.data for message in records.messages(records.chunk_content(record, head))] == [data]
+
+
+def test_what_is_restated_at_the_start_of_a_segment_does_not_make_it_begin_earlier(make_stream) -> None:
+    old, new = ("/trim", 5, 90, b""), ("/clock", 1_005, 90, b"")
+    made = make_stream(chunk_seconds=1000, preamble=lambda: [old, new])
+    made.segments.write("/event", 1_000, 70, EVENT)
+    made.segments.write("/event", 1_010, 80, EVENT)
+    assert made.segments.close()
+    found = [(message.topic, message.log_time) for message in read(made.sealed[0])]
+    assert found == [("/trim", 1_000), ("/clock", 1_005), ("/event", 1_000), ("/event", 1_010)]
+    told = info(made.sealed[0])
+    assert (told.first_time, told.last_time, told.first_utc, told.last_utc) == (1_000, 1_010, 70, 90)
 
 
 def test_info_tells_what_a_segment_holds(make_open) -> None:
