@@ -17,7 +17,6 @@ from typing import Any
 import uvicorn
 
 from center import clock
-from center.announcement import Receipt
 from center.archive import Archive, ArchiveError
 from center.config import Center, ConfigError, load
 from center.fleet_state import Fleet
@@ -27,6 +26,7 @@ from center.pictures import newest_picture
 from center.receive import Receiver
 from logbook.channels import IMAGES
 from logbook.reader import SegmentError
+from sox.segments import Receipt
 from sox.transfer import fetch
 
 STOP_S = 3  # for open requests of viewers, at the end
@@ -147,9 +147,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         config = load(options.config)
-        for file in (config.hub.ca_file, config.hub.password_file):
-            if not os.access(file, os.R_OK):
-                raise ConfigError(f"{options.config}: cannot read {file}")
+        if (unreadable := config.hub.unreadable_file()) is not None:
+            raise ConfigError(unreadable)
         listener = _listen(config)
         service = Service(config)
     except (ConfigError, ArchiveError) as error:

@@ -23,8 +23,8 @@ from typing import NamedTuple
 import numpy as np
 
 from center import clock, samples
-from center.announcement import SEGMENT_ID, Announcement
 from logbook import channels, reader
+from sox.segments import Announcement, parse_segment_id
 
 CAMERA = channels.camera_topic("")
 
@@ -208,12 +208,12 @@ class Archive:
         return np.concatenate(times), np.concatenate(values)
 
     def _add(self, sha256: str, size: int, info: reader.SegmentInfo) -> Stored:
-        name = SEGMENT_ID.fullmatch(info.segment_id)
+        name = parse_segment_id(info.segment_id)
         if name is None:
             raise ValueError(f"segment id {info.segment_id!r}")
         pictures = sum(count for topic, count in info.messages.items() if topic.startswith(CAMERA))
         row = Stored(
-            info.segment_id, info.truck, name["boot"], info.stream, size, sha256, info.first_time, info.last_time,
+            info.segment_id, info.truck, name.boot, info.stream, size, sha256, info.first_time, info.last_time,
             info.first_utc, info.last_utc, pictures, clock.utc_ns(), 0,
         )  # fmt: skip
         with self._lock:

@@ -18,6 +18,7 @@ from typing import Annotated
 
 import msgspec
 
+from sox import account
 from sox.nodes import BadName, check_truck
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -28,18 +29,13 @@ class ConfigError(ValueError):
     """What is wrong with a configuration and where, in one line."""
 
 
-class Hub(msgspec.Struct, forbid_unknown_fields=True):
-    """The SoX hub: address, account of the center and the certificate authority that signed the hub.
+class Hub(account.Hub, forbid_unknown_fields=True):
+    """The SoX hub, the center's account on it, and whence objects may be fetched.
 
     `upload_hosts` are the names an announced address may have; empty means the hub's own (`host`, `domain` and names below it):
     a truck must not be able to make the center fetch from anywhere else.
     """
 
-    domain: str
-    host: str
-    port: Port
-    ca_file: str
-    password_file: str
     user: str = "center"
     upload_hosts: list[str] = []
 

@@ -2,28 +2,34 @@
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from xml.etree.ElementTree import Element
 
 from center import clock
-from center.announcement import Receipt, texts
 from center.config import Hub
 from center.fleet_state import Fleet
 from sox import nodes
+from sox.account import BACK_OFF_SECONDS, STEADY_SECONDS, back_off
 from sox.client import SoxClient
-from sox.documents import DocumentError, TransducerValue, data_document, parse_data, xep0082
+from sox.documents import DocumentError, TransducerValue, parse_data
 from sox.errors import SoxError
-
-BACK_OFF_FIRST_S, BACK_OFF_MOST_S = 1.0, 30.0
-STEADY_S = 30.0  # a connection that lived this long ends a series of failures
+from sox.segments import (
+    STORED,
+    Announcement,
+    BadAnnouncement,
+    BadReceipt,
+    Receipt,
+    read_announcement,
+    read_receipt,
+    receipt_document,
+    receipts_device,
+)  # fmt: skip
 
 log = logging.getLogger("center.link")
 
-Announced = Callable[[str, str, dict[str, str]], None]  # (truck, item id, fields)
+Announced = Callable[[str, str, Announcement | BadAnnouncement], None]  # (truck, item id, what it says or why it says nothing)
 
 
 class Status(NamedTuple):
@@ -38,7 +44,7 @@ class Status(NamedTuple):
 class Link:
     """Live items go to `fleet`, announcements to `announced`. `publish` sends receipts while there is a connection."""
 
-    def __init__(self, hub: Hub, fleet: Fleet, announced: Announced, back_off_first_s: float = BACK_OFF_FIRST_S) -> None:
+    def __init__(self, hub: Hub, fleet: Fleet, announced: Announced, back_off_first_s: float = BACK_OFF_SECONDS) -> None:
         self._hub, self._fleet, self._announced, self._back_off_first_s = hub, fleet, announced, back_off_first_s
         self._client: SoxClient | None = None
         self._by_node: dict[str, Callable[[str, Element], None]] = {}
@@ -59,8 +65,7 @@ class Link:
         """Send a receipt; returns when the hub has it. Raises SoxError."""
         if self._client is None:
             raise SoxError("disconnected", "no connection to the hub")
-        now = xep0082(clock.utc_ns())
-        document = data_document([TransducerValue(key, text, None, now) for key, text in receipt.values()])
+        document = receipt_document(receipt, clock.utc_ns())
         await self._client.publish(nodes.data(nodes.channel(truck, "receipts")), receipt.segment_id, document)
 
     async def run(self) -> None:
@@ -71,18 +76,18 @@ class Link:
             began = time.monotonic()
             try:
                 await self._session()
-            except (SoxError, OSError) as error:
+            except SoxError as error:
                 problem = str(error)
-            failures = 1 if time.monotonic() - began > STEADY_S else failures + 1
+            failures = 1 if time.monotonic() - began > STEADY_SECONDS else failures + 1
             if problem != self._error:
                 log.warning("hub: %s", problem)
             self._error, self._since_utc_ns = problem, clock.utc_ns()
             await asyncio.sleep(back_off(failures, self._back_off_first_s))
 
     async def _session(self) -> NoReturn:
-        """One connection from beginning to end; raises SoxError or OSError with the reason of the end."""
+        """One connection from beginning to end; raises SoxError with the reason of the end."""
         hub = self._hub
-        client = SoxClient(f"{hub.user}@{hub.domain}", _password(hub), hub.host, hub.port, hub.ca_file)
+        client = await asyncio.to_thread(hub.client, hub.user)
         lost: asyncio.Future[SoxError | None] = asyncio.get_running_loop().create_future()
         client.on_item(self._item)
         client.on_disconnected(lambda error: None if lost.done() else lost.set_result(error))
@@ -125,16 +130,20 @@ class Link:
         """Subscribe first and read after, so that nothing falls between; what comes twice is recognised."""
         for node in (nodes.data(truck), nodes.data(nodes.channel(truck, "segments"))):
             await client.subscribe(node)
+        receipts = nodes.channel(truck, "receipts")
+        await client.publish(nodes.meta(receipts), str(clock.utc_ns()), receipts_device(receipts))
         answered = {}
-        for item_id, element in await client.items(nodes.data(nodes.channel(truck, "receipts"))):
-            answered[item_id] = self._fields(element)
+        for item_id, element in await client.items(nodes.data(receipts)):
+            try:
+                answered[item_id] = read_receipt(item_id, element)
+            except BadReceipt:
+                continue  # an answer to an item that was no announcement: it is answered again
         for item_id, element in await client.items(nodes.data(nodes.channel(truck, "segments"))):
-            fields = self._fields(element)
+            announcement = self._announcement(item_id, element)
             # The truck reads its retained receipts when it connects: 2000 answers at every reconnect would say nothing new.
             # A refusal does not tell which upload it was about, so it never counts as the answer to what stands there now.
-            receipt = answered.get(item_id, {})
-            if receipt.get("state") != "stored" or receipt.get("sha256") != fields.get("sha256"):
-                self._announced(truck, item_id, fields)
+            if not _stored(announcement, answered.get(item_id)):
+                self._announced(truck, item_id, announcement)
         for item_id, element in await client.items(nodes.data(truck)):
             self._item(nodes.data(truck), item_id, element)
 
@@ -151,12 +160,15 @@ class Link:
 
     def _announcement_taker(self, truck: str) -> Callable[[str, Element], None]:
         def take(item_id: str, element: Element) -> None:
-            self._announced(truck, item_id, self._fields(element))
+            self._announced(truck, item_id, self._announcement(item_id, element))
 
         return take
 
-    def _fields(self, element: Element) -> dict[str, str]:
-        return texts(self._values(element))
+    def _announcement(self, item_id: str, element: Element) -> Announcement | BadAnnouncement:
+        try:
+            return read_announcement(item_id, element)
+        except BadAnnouncement as error:
+            return error  # it is answered all the same
 
     def _values(self, element: Element) -> list[TransducerValue]:
         try:
@@ -167,11 +179,8 @@ class Link:
             return []
 
 
-def _password(hub: Hub) -> str:
-    """Read at each connection, so that it can be changed while the center runs; raises OSError."""
-    return Path(hub.password_file).read_text(encoding="utf-8").strip()
-
-
-def back_off(failures: int, first_s: float) -> float:
-    """Seconds to wait after `failures` failures in a row (>= 1): doubling, bounded, half of it random."""
-    return min(BACK_OFF_MOST_S, first_s * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1.0)
+def _stored(announcement: Announcement | BadAnnouncement, receipt: Receipt | None) -> bool:
+    """Whether `receipt` says that exactly what is announced is stored here."""
+    if isinstance(announcement, BadAnnouncement) or receipt is None or receipt.state != STORED:
+        return False
+    return (receipt.sha256, receipt.size) == (announcement.sha256, announcement.size)

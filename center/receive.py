@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from center.announcement import Announcement, BadAnnouncement, Receipt, parse
+from center import admission
 from center.archive import Archive, file_sha256
 from logbook import reader
 from sox.errors import SoxError, TransferError
+from sox.segments import REFUSED, STORED, Announcement, BadAnnouncement, Receipt
 
 FETCHES = 2  # at once: one may be slow without stopping the other trucks
 WAITING_MOST = 10_000  # announcements in memory; beyond it they are dropped, the trucks repeat them
@@ -30,6 +31,7 @@ log = logging.getLogger("center.receive")
 Fetch = Callable[[str, Path, int], Awaitable[object]]  # (url, target, size); raises TransferError
 Publish = Callable[[str, Receipt], Awaitable[None]]  # (truck, receipt); raises SoxError
 Stored = Callable[[str, str], Awaitable[None]]  # (truck, stream), after a segment was stored
+Offer = Announcement | BadAnnouncement  # what stood in an item, or why it is no announcement
 
 
 class Refused(Exception):
@@ -39,7 +41,7 @@ class Refused(Exception):
 class _Job(NamedTuple):
     truck: str
     item_id: str
-    fields: dict[str, str]
+    offer: Offer
     failures: int
 
 
@@ -52,9 +54,9 @@ class Receiver:
         self._hosts, self._max_bytes, self._reserve = hosts, max_object_bytes, free_reserve_bytes
         self._retry_first_s = retry_first_s
         self._waiting: asyncio.Queue[_Job] = asyncio.Queue()
-        self._busy: dict[tuple[str, str], dict[str, str]] = {}  # waiting, being worked on, or put back for later
+        self._busy: dict[tuple[str, str], Offer] = {}  # waiting, being worked on, or put back for later
         self._answering: set[tuple[str, str]] = set()  # of those: the receipt may be out already
-        self._repeated: dict[tuple[str, str], dict[str, str]] = {}  # announced anew meanwhile: worked on next
+        self._repeated: dict[tuple[str, str], Offer] = {}  # announced anew meanwhile: worked on next
         self.given_up = 0
 
     @property
@@ -62,18 +64,18 @@ class Receiver:
         """Announcements that are waiting, being worked on, or put back for later."""
         return len(self._busy)
 
-    def announced(self, truck: str, item_id: str, fields: dict[str, str]) -> None:
+    def announced(self, truck: str, item_id: str, offer: Offer) -> None:
         """An announcement came in. Each is answered by a receipt that goes out after it came; one receipt may answer several."""
         key = (truck, item_id)
         if key in self._busy:
-            if fields != self._busy[key] or key in self._answering:
-                self._repeated[key] = fields
+            if offer != self._busy[key] or key in self._answering:
+                self._repeated[key] = offer
             return
         if len(self._busy) >= WAITING_MOST:
             self.given_up += 1
             return
-        self._busy[key] = fields
-        self._waiting.put_nowait(_Job(truck, item_id, fields, 0))
+        self._busy[key] = offer
+        self._waiting.put_nowait(_Job(truck, item_id, offer, 0))
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -109,7 +111,7 @@ class Receiver:
             self.given_up += 1
             self._done(job)
             return
-        if self._repeated.get((job.truck, job.item_id), job.fields) != job.fields:
+        if self._repeated.get((job.truck, job.item_id), job.offer) != job.offer:
             self._done(job)  # the truck has uploaded anew: no use in waiting for the old object
             return
         self._answering.discard((job.truck, job.item_id))  # the next attempt sends a receipt of its own
@@ -118,22 +120,28 @@ class Receiver:
 
     async def _answer(self, job: _Job) -> None:
         try:
-            announcement = parse(job.truck, job.item_id, job.fields, self._hosts, self._max_bytes)
+            announcement = self._admitted(job)
         except BadAnnouncement as error:
             log.warning("%s: refused: %s", job.item_id, error)
-            receipt = Receipt(job.item_id, "refused", job.fields.get("sha256", ""), 0, str(error))
+            receipt = Receipt(job.item_id, REFUSED, "", 0, str(error))
         else:
             receipt = await self._decide(announcement)
         self._answering.add((job.truck, job.item_id))
         await self._publish(job.truck, receipt)
-        if receipt.state == "stored":
+        if receipt.state == STORED:
             await asyncio.to_thread(self._archive.mark_receipted, receipt.segment_id)
+
+    def _admitted(self, job: _Job) -> Announcement:
+        if isinstance(job.offer, BadAnnouncement):
+            raise job.offer
+        admission.check(job.offer, job.truck, self._hosts, self._max_bytes)
+        return job.offer
 
     async def _decide(self, announcement: Announcement) -> Receipt:
         known = await asyncio.to_thread(self._archive.known, announcement.segment_id)
         if known is not None:
             if (known.sha256, known.size) == (announcement.sha256, announcement.size):
-                return Receipt(known.segment_id, "stored", known.sha256, known.size, "")
+                return Receipt(known.segment_id, STORED, known.sha256, known.size, "")
             return _refusal(announcement, "another content is stored under this segment id")
         before = await asyncio.to_thread(self._archive.refusal, announcement)
         if before is not None:
@@ -149,7 +157,7 @@ class Receiver:
             with contextlib.suppress(FileNotFoundError):  # stored or quarantined: moved away
                 part.unlink()
         await self._on_stored(announcement.truck, announcement.stream)
-        return Receipt(announcement.segment_id, "stored", announcement.sha256, announcement.size, "")
+        return Receipt(announcement.segment_id, STORED, announcement.sha256, announcement.size, "")
 
     async def _receive(self, announcement: Announcement, part: Path) -> None:
         """Fetch, verify, store; raises Refused, or what may pass: SoxError, OSError."""
@@ -187,4 +195,4 @@ def verified(part: Path, announcement: Announcement) -> reader.SegmentInfo:
 
 
 def _refusal(announcement: Announcement, reason: str) -> Receipt:
-    return Receipt(announcement.segment_id, "refused", announcement.sha256, announcement.size, reason)
+    return Receipt(announcement.segment_id, REFUSED, announcement.sha256, announcement.size, reason)

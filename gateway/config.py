@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from sox.account import Hub
 from sox.nodes import BadName, check_truck
 
 
@@ -33,16 +34,6 @@ class Camera(msgspec.Struct, forbid_unknown_fields=True):
     source: str
 
 
-class Hub(msgspec.Struct, forbid_unknown_fields=True):
-    """The SoX hub: account, address and the certificate authority that signed it."""
-
-    domain: str
-    host: str
-    port: int
-    ca_file: str
-    password_file: str
-
-
 class Truck(msgspec.Struct, forbid_unknown_fields=True):
     """All settings of one truck. Sizes in bytes, times in seconds."""
 
@@ -67,6 +58,6 @@ def load(path: str | Path) -> Truck:
         check_truck(truck.name)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (msgspec.DecodeError, BadName) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, BadName) as error:
         raise ConfigError(f"{path}: {error}") from error
     return truck

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.clock import boottime_ns
+from sox.segments import STORED, Receipt
 
 REFUSALS_MAX = 5  # refusals of one segment (by the hub's web server, its slot service or the center) until it is set aside
 SET_ASIDE_SECONDS = 6 * 3600.0  # a hub wrongly configured for a day must not lose a segment for ever; 16 MB per 6 h cost little
@@ -92,16 +93,6 @@ class Description(NamedTuple):
     last_boottime_ns: int
     first_utc_ns: int
     last_utc_ns: int
-
-
-class Receipt(NamedTuple):
-    """The center's answer to one announcement: state `stored` or `refused`, what it stored (bytes, SHA-256 hex), why it refused."""
-
-    segment_id: str
-    state: str
-    sha256: str
-    size: int
-    reason: str
 
 
 class Totals(NamedTuple):
@@ -233,13 +224,13 @@ class Ledger:
         if segment.state == "receipted":
             return "duplicate"
         same = (receipt.sha256, receipt.size) == (segment.sha256, segment.size)
-        if receipt.state == "stored" and same:
+        if receipt.state == STORED and same:
             self._change("state='receipted', reason=''", (), "segment_id=?", (segment.segment_id,))
             return "delivered"
         answer = json.dumps(receipt)
         if segment.state not in ("uploaded", "announced") or (segment.answered == answer and not answers_announcement):
             return "stale"
-        reason = f"center: {receipt.reason or 'refused'}" if receipt.state != "stored" else "center stored another size or sha256"
+        reason = f"center: {receipt.reason or 'refused'}" if receipt.state != STORED else "center stored another size or sha256"
         self._change(
             "state=CASE WHEN refusals+1>=? THEN 'refused' ELSE 'sealed' END, refusals=refusals+1, url=NULL, reason=?, answered=?",
             (REFUSALS_MAX, reason, answer),

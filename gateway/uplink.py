@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from gateway import config
-from gateway.announce import announcements_device
 from gateway.clock import boottime_ns
 from gateway.ledger import Ledger, Totals
 from gateway.live import LiveError, LiveReceiver
@@ -35,15 +34,17 @@ from gateway.uplink_announcer import REPEAT_SECONDS, Announcer, Receipts
 from gateway.uplink_arguments import Parser, seconds
 from gateway.uplink_books import Books
 from gateway.uplink_bulk import Bulk
-from gateway.uplink_link import BACK_OFF_MOST_SECONDS, BACK_OFF_SECONDS, STEADY_NS, Link, back_off
+from gateway.uplink_link import Link
 from gateway.uplink_scan import scan
 from gateway.uplink_sender import Numbers, Sender
 from gateway.uplink_socket import SOCKET_NAME, Refused, serve
 from gateway.uplink_status import write_json
 from logbook.quantities import TABLE
 from sox import nodes
+from sox.account import BACK_OFF_MOST_SECONDS, BACK_OFF_SECONDS, STEADY_SECONDS, back_off
 from sox.client import SoxClient
 from sox.documents import device_document
+from sox.segments import announcements_device
 
 LOOK_SECONDS = 1.0  # a sealed segment is noticed, and the status replaced, this often
 DRAIN_LOOK_SECONDS = 0.2
@@ -172,7 +173,7 @@ class Uplink:
             try:
                 await work()
             except (sqlite3.OperationalError, OSError) as error:
-                failures = 1 if boottime_ns() - started > STEADY_NS else failures + 1
+                failures = 1 if boottime_ns() - started > STEADY_SECONDS * 1e9 else failures + 1
                 log.error("%s: %s", name, error)
                 self._troubles[name] = boottime_ns(), f"{name}: {error}"
                 await asyncio.sleep(back_off(failures, self._back_off_first))
@@ -294,11 +295,8 @@ def _lock(path: Path) -> IO[str]:
 
 def _check(truck: config.Truck) -> None:
     """Password and certificate files must be there at start, and the spool or room for one; raises ConfigError."""
-    for path in (truck.hub.password_file, truck.hub.ca_file):
-        try:
-            Path(path).read_bytes()
-        except OSError as error:
-            raise config.ConfigError(f"{path}: {error.strerror}") from error
+    if (unreadable := truck.hub.unreadable_file()) is not None:
+        raise config.ConfigError(unreadable)
     try:
         Path(truck.spool).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from gateway.announce import BadReceipt, announcement, read_receipt
 from gateway.clock import boottime_ns
-from gateway.ledger import Ledger, Receipt
+from gateway.ledger import Ledger, Segment
 from gateway.uplink_books import Books
-from gateway.uplink_link import Link, back_off
+from gateway.uplink_link import Link
 from gateway.uplink_scan import Unreadable, describe
 from sox import nodes
+from sox.account import back_off
 from sox.errors import SoxError
+from sox.segments import STORED, Announcement, BadReceipt, Receipt, announcement_document, read_receipt
 
 REPEAT_SECONDS = 600.0  # an announcement without receipt for this long is published again (design: SoX)
-NODE_ITEMS = 2000  # items the receipts node keeps (design: SoX)
 NODE_ITEMS_LEAST = 50  # asked for on a link too slow for all of them (a receipt takes about 600 bytes)
 LOOK_MOST_SECONDS = 5.0  # between two looks for announcements that are due
 
@@ -62,7 +62,7 @@ class Announcer:
         for segment in due:
             client = await self._link.client()
             self._receipts.announced.add(segment.segment_id)  # before: the receipt may come sooner than the hub's answer
-            await client.publish(self._node, segment.segment_id, announcement(segment, self._truck))
+            await client.publish(self._node, segment.segment_id, announcement_document(_announcement(segment, self._truck)))
             await self._books(Ledger.announced, segment.segment_id, segment.url or "")
             self.announcements += 1
         return len(due)
@@ -105,7 +105,7 @@ class Receipts:
             client = await self._link.client()
             try:
                 await client.subscribe(self._node)
-                items = await client.items(self._node, max(NODE_ITEMS_LEAST, NODE_ITEMS >> failures))
+                items = await client.items(self._node, max(NODE_ITEMS_LEAST, nodes.QUEUE_ITEMS >> failures))
             except SoxError as error:
                 failures += 1
                 self.problem = f"receipts: {error}"
@@ -151,7 +151,7 @@ class Receipts:
 
     async def _enter(self, receipt: Receipt) -> None:
         segment = await self._books(Ledger.segment, receipt.segment_id)
-        if segment is not None and segment.sha256 is None and receipt.state == "stored":
+        if segment is not None and segment.sha256 is None and receipt.state == STORED:
             # A ledger begun anew: the bytes on disk decide whether this receipt is for them.
             try:
                 description = await asyncio.to_thread(describe, self._spool / segment.path)
@@ -171,3 +171,11 @@ class Receipts:
 
     def _count(self, outcome: str) -> None:
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+
+
+def _announcement(segment: Segment, truck: str) -> Announcement:
+    """What is said about an uploaded segment: bulk described it before it was sent, and the ledger holds its address since."""
+    return Announcement(
+        segment.segment_id, segment.url or "", segment.size, segment.sha256 or "", segment.stream, segment.first_boottime_ns or 0,
+        segment.last_boottime_ns or 0, segment.first_utc_ns or 0, segment.last_utc_ns or 0, truck,
+    )  # fmt: skip

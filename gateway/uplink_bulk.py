@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 from gateway.ledger import Ledger, Segment
 from gateway.uplink_books import Books
-from gateway.uplink_link import Link, back_off
+from gateway.uplink_link import Link
 from gateway.uplink_scan import Unreadable, describe
+from sox.account import back_off
 from sox.client import SoxClient
 from sox.errors import SoxError, TransferError
 from sox.transfer import put_file

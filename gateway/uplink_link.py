@@ -2,28 +2,18 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from gateway.clock import boottime_ns
 from gateway.config import Truck
+from sox.account import STEADY_SECONDS, back_off
 from sox.client import SoxClient
 from sox.errors import SoxError
-
-BACK_OFF_SECONDS = 1.0
-BACK_OFF_MOST_SECONDS = 60.0  # a truck that comes out of a tunnel is back within a minute
-STEADY_NS = 30 * 1_000_000_000  # a connection that lived this long ends a series of failures
 
 log = logging.getLogger("uplink")
 
 OnItem = Callable[[str, str, ET.Element], None]
-
-
-def back_off(failures: int, first: float = BACK_OFF_SECONDS, most: float = BACK_OFF_MOST_SECONDS) -> float:
-    """Seconds to wait after `failures` failures in a row (>= 1): doubling, at most `most`, half of it random."""
-    return min(most, first * 2.0 ** min(failures - 1, 32)) * random.uniform(0.5, 1.0)
 
 
 class Link:
@@ -69,19 +59,15 @@ class Link:
                 problem = await self._session()
             except SoxError as error:
                 problem = str(error)
-            except OSError as error:
-                problem = error.strerror or str(error)
-            failures = 1 if boottime_ns() - started > STEADY_NS else failures + 1
+            failures = 1 if boottime_ns() - started > STEADY_SECONDS * 1e9 else failures + 1
             if problem != self.problem:
                 log.warning("hub: %s", problem)
             self.problem = problem
             await asyncio.sleep(back_off(failures, self._back_off_first))
 
     async def _session(self) -> str:
-        """One connection from its beginning to its end; returns why it ended, raises SoxError or OSError if it never stood."""
-        hub = self._truck.hub
-        password = (await asyncio.to_thread(Path(hub.password_file).read_text, encoding="utf-8")).strip()
-        client = SoxClient(f"{self._truck.name}@{hub.domain}", password, hub.host, hub.port, hub.ca_file)
+        """One connection from its beginning to its end; returns why it ended, raises SoxError if it never stood."""
+        client = await asyncio.to_thread(self._truck.hub.client, self._truck.name)
         lost: asyncio.Future[SoxError | None] = asyncio.get_running_loop().create_future()
         if self.on_item is not None:
             client.on_item(self.on_item)
@@ -94,7 +80,7 @@ class Link:
             self._online.set()
             self.problem = None
             self.connects += 1
-            log.info("connected to %s", hub.domain)
+            log.info("connected to %s", self._truck.hub.domain)
             return f"connection lost: {await lost}"
         finally:
             self._client = None

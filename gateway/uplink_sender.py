@@ -14,9 +14,10 @@ from xml.etree import ElementTree as ET
 
 from gateway.ledger import Ledger
 from gateway.uplink_books import Books
-from gateway.uplink_link import Link, back_off
+from gateway.uplink_link import Link
 from gateway.uplink_live import BadSnapshot, Snapshot, data_item, snapshot
 from sox import nodes
+from sox.account import back_off
 from sox.client import SoxClient
 from sox.errors import SoxError
 

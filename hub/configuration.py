@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hub.accounts import ADMIN
 from hub.certificates import Files
-from hub.nodes import QUEUE_ITEMS
+from sox.nodes import QUEUE_ITEMS
 
 MAX_OBJECT = 268_435_456  # bytes of one uploaded object: 16 times an images segment
 MAX_STANZA = 524_288  # bytes: twice a full pubsub payload

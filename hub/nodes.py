@@ -16,10 +16,8 @@ from typing import NamedTuple
 from hub.accounts import CENTER
 from sox.client import SoxClient
 from sox.errors import SoxError
-from sox.nodes import CENTER_WRITES, CHANNELS, channel, data, meta
+from sox.nodes import CENTER_WRITES, CHANNELS, QUEUE_ITEMS, QUEUES, channel, data, meta
 
-QUEUE_ITEMS = 2000  # tried on ejabberd 23.01: 1,120 items/s with 1,500 retained (facts: measured.md)
-QUEUES = ("segments", "receipts", "request")
 MAX_PAYLOAD = 250_000  # bytes; ejabberd's own MAX_PAYLOAD_SIZE
 
 

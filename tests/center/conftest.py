@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 
-from center.announcement import Announcement
 from center.archive import file_sha256
 from logbook import block, channels
 from logbook.quantities import BY_ID, G
 from logbook.schemas.cruisers_pb2 import Position, Reading, Value
 from logbook.segment import Segments
 from sox.documents import TransducerValue, format_si, xep0082
+from sox.segments import Announcement
 
 BOOT = "0123abcd"
 FOLDER = f"{BOOT}-89ab4567"
@@ -90,8 +90,8 @@ class Maker:
         number, stream = path.stem.split("-")
         folder = path.parent.name
         return Made(path, Announcement(
-            f"{truck}-{folder}-{number}-{stream}", truck, folder[:8], stream, f"https://127.0.0.1:1/{number}.mcap", path.stat().st_size,
-            file_sha256(path), START_NS, START_NS + 1_000_000_000, xep0082(UTC_NS), xep0082(UTC_NS + 1_000_000_000),
+            f"{truck}-{folder}-{number}-{stream}", f"https://127.0.0.1:1/{number}.mcap", path.stat().st_size, file_sha256(path), stream,
+            START_NS, START_NS + 1_000_000_000, UTC_NS, UTC_NS + 1_000_000_000, truck,
         ))  # fmt: skip
 
 

@@ -17,8 +17,9 @@ import pytest
 from center.archive import file_sha256
 from sox import nodes
 from sox.client import SoxClient
-from sox.documents import TransducerValue, data_document, parse_data, xep0082
+from sox.documents import TransducerValue, data_document, parse_data
 from sox.errors import SoxError
+from sox.segments import announcement_document
 from sox.transfer import put_file
 
 pytestmark = pytest.mark.timeout(120)
@@ -155,9 +156,7 @@ class Truck:
         return slot.get
 
     async def announce(self, made, url: str, **changes: str) -> None:
-        fields = {key: str(value) for key, value in made.announcement._asdict().items() if key not in ("segment_id", "boot")}
-        fields |= {"url": url} | changes
-        document = data_document([TransducerValue(key, value, None, xep0082(0)) for key, value in fields.items()])
+        document = announcement_document(made.announcement._replace(url=url, **changes))
         await self.client.publish(nodes.data(nodes.channel(self.name, "segments")), made.announcement.segment_id, document)
 
     async def receipt(self, number: int = 1, seconds: float = 30) -> dict[str, str]:

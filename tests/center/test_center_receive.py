@@ -13,13 +13,9 @@ from center import archive as archive_module
 from center.archive import Archive, file_sha256
 from center.receive import TRIES, Receiver
 from sox.errors import SoxError, TransferError
+from sox.segments import BadAnnouncement
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def fields(made, **changes):
-    """The announcement of a segment as texts."""
-    return {key: str(value) for key, value in made.announcement._asdict().items() if key not in ("segment_id", "boot")} | changes
 
 
 class City:
@@ -53,7 +49,7 @@ class City:
     def offer(self, made, **changes):
         """Put the object of a segment on the hub and announce it."""
         self.objects[made.announcement.url] = made.path
-        self.receiver.announced(made.announcement.truck, made.announcement.segment_id, fields(made, **changes))
+        self.receiver.announced(made.announcement.truck, made.announcement.segment_id, made.announcement._replace(**changes))
 
     async def work(self, receipts: int) -> None:
         """Run until so many receipts are there and nothing is open."""
@@ -172,9 +168,9 @@ async def test_a_flipped_bit_inside_a_chunk_is_refused_although_its_sha256_fits(
 
 async def test_a_truncated_object_and_one_of_another_size_are_refused(city, maker):
     made, short = maker.readings(), maker.readings()
-    city.offer(made, size=str(made.announcement.size + 1))
+    city.offer(made, size=made.announcement.size + 1)
     short.path.write_bytes(short.path.read_bytes()[:-100])
-    city.offer(short, sha256=file_sha256(short.path), size=str(short.path.stat().st_size))
+    city.offer(short, sha256=file_sha256(short.path), size=short.path.stat().st_size)
     await city.work(2)
     assert [receipt.state for receipt in city.receipts] == ["refused", "refused"]
 
@@ -182,7 +178,8 @@ async def test_a_truncated_object_and_one_of_another_size_are_refused(city, make
 async def test_a_segment_announced_under_the_name_of_another_is_refused(city, maker):
     made, other = maker.readings(), maker.readings()
     city.objects["https://127.0.0.1/x"] = made.path
-    city.receiver.announced("truck-1", other.announcement.segment_id, fields(made, url="https://127.0.0.1/x"))
+    offer = made.announcement._replace(segment_id=other.announcement.segment_id, url="https://127.0.0.1/x")
+    city.receiver.announced("truck-1", offer.segment_id, offer)
     await city.work(1)
     assert city.receipts[0].state == "refused"
     assert made.announcement.segment_id in city.receipts[0].reason
@@ -192,7 +189,8 @@ async def test_another_content_under_a_stored_id_is_refused_and_the_stored_one_s
     made, other = maker.readings(), maker.readings(samples=10)
     city.offer(made)
     await city.work(1)
-    city.receiver.announced("truck-1", made.announcement.segment_id, fields(other))
+    offer = other.announcement._replace(segment_id=made.announcement.segment_id)
+    city.receiver.announced("truck-1", made.announcement.segment_id, offer)
     await city.work(2)
     assert city.receipts[1].state == "refused"
     assert city.receipts[1].sha256 == other.announcement.sha256
@@ -211,14 +209,14 @@ async def test_a_refused_object_is_refused_again_without_fetching_and_a_new_uplo
     assert city.receipts[0] == city.receipts[1]
     made.path.write_bytes(good)
     city.objects["https://127.0.0.1/new"] = made.path
-    city.receiver.announced("truck-1", made.announcement.segment_id, fields(made, url="https://127.0.0.1/new"))
+    city.receiver.announced("truck-1", made.announcement.segment_id, made.announcement._replace(url="https://127.0.0.1/new"))
     await city.work(3)
     assert [receipt.state for receipt in city.receipts] == ["refused", "refused", "stored"]
 
 
 async def test_an_announcement_that_cannot_be_followed_is_refused_without_fetching(city, maker):
     city.offer(maker.readings(), url="https://elsewhere.example/x")
-    city.receiver.announced("truck-1", "../../../etc/passwd", {})
+    city.receiver.announced("truck-1", "../../../etc/passwd", BadAnnouncement("item id is not a segment id"))
     await city.work(2)
     assert {receipt.state for receipt in city.receipts} == {"refused"}
     assert "fetch" not in city.steps
@@ -296,7 +294,7 @@ async def test_a_new_upload_announced_while_the_old_one_is_fetched_is_worked_on_
     broken.write_bytes(good.read_bytes()[:-1] + b"x")
     city.objects = {"https://127.0.0.1/old": broken, "https://127.0.0.1/new": good}
     for url in city.objects:
-        city.receiver.announced("truck-1", made.announcement.segment_id, fields(made, url=url))
+        city.receiver.announced("truck-1", made.announcement.segment_id, made.announcement._replace(url=url))
     await city.work(2)
     assert [receipt.state for receipt in city.receipts] == ["refused", "stored"]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger import REFUSALS_MAX, Description, Found, Ledger, Receipt
+from gateway.ledger import REFUSALS_MAX, Description, Found, Ledger
+from sox.segments import Receipt
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -19,9 +19,10 @@ import pytest
 
 from gateway import sweeper
 from gateway.config import Hub, Truck
-from gateway.ledger import Description, Found, Ledger, Receipt
+from gateway.ledger import Description, Found, Ledger
 from gateway.sweeper import Sweeper
 from gateway.uplink_socket import SOCKET_NAME, NoUplink, Refused, ask, serve
+from sox.segments import Receipt
 
 pytestmark = pytest.mark.timeout(60)
 

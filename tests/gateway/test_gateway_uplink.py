@@ -13,10 +13,9 @@ import pytest
 from aiohttp import web
 
 from gateway import uplink
-from gateway.ledger import REFUSALS_MAX, Found, Ledger, Receipt
+from gateway.ledger import REFUSALS_MAX, Found, Ledger
 from gateway.uplink_books import Books
 from gateway.uplink_bulk import Bulk, is_refusal
-from gateway.uplink_link import BACK_OFF_MOST_SECONDS, back_off
 from gateway.uplink_live import BadSnapshot, data_item, snapshot
 from gateway.uplink_scan import Unreadable, describe, scan
 from gateway.uplink_sender import Numbers, Sender
@@ -27,6 +26,7 @@ from logbook.segment import Segments
 from sox.client import Slot
 from sox.documents import parse_data, parse_xep0082
 from sox.errors import SoxError, TransferError
+from sox.segments import Receipt
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -373,13 +373,6 @@ def test_only_answers_about_the_file_itself_count_as_refusals() -> None:
     others += [SoxError("timeout"), SoxError("disconnected"), SoxError("service-unavailable"), SoxError("resource-constraint")]
     assert [error for error in refusals if not is_refusal(error)] == []
     assert [error for error in others if is_refusal(error)] == []
-
-
-def test_back_off_grows_is_jittered_and_bounded() -> None:
-    waits = [[back_off(failures) for _ in range(50)] for failures in (1, 2, 5, 20, 10_000)]
-    assert all(max(wait) <= BACK_OFF_MOST_SECONDS and min(wait) > 0 for wait in waits)
-    assert all(len(set(wait)) > 10 for wait in waits)
-    assert max(waits[0]) < min(waits[2]) and min(waits[4]) >= BACK_OFF_MOST_SECONDS / 2
 
 
 # -- bad input
