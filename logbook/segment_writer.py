@@ -81,8 +81,9 @@ def compression_of(stream: str) -> str:
 
 def head_frames_metadata(newest: Mapping[int, int]) -> dict[str, str]:
     """Content of the Metadata record `head_frames`: head boot -> sequence, and `crc32` of them (MCAP gives Metadata no CRC)."""
-    numbers = {str(boot): str(sequence) for boot, sequence in sorted(newest.items())}
-    return {**numbers, "crc32": f"{zlib.crc32(repr(sorted(numbers.items())).encode()):08x}"}
+    numbers = sorted(newest.items())
+    lines = "".join(f"{boot} {sequence}\n" for boot, sequence in numbers)
+    return {**{str(boot): str(sequence) for boot, sequence in numbers}, "crc32": f"{zlib.crc32(lines.encode()):08x}"}
 
 
 def build_head(
