@@ -3,19 +3,26 @@
 Protocol. The head keeps each numbered frame in its ring until it is acknowledged. Whenever the link cannot be sure of what comes
 next (a port was opened, the head is another boot, a number is missing) it asks with HELLO?, naming the newest frame that is on
 disk; the head answers HELLO and sends its ring from there. Frames before that answer are ignored, repeats after it are dropped and
-counted: so nothing is missing and nothing is twice, whichever end was interrupted.
+counted: so nothing is missing and nothing is twice, whichever end was interrupted. A boot of the head is asked only after some PINGs,
+so that its samples can be placed in time.
 
 A hole that remains after asking is real: the ring was full, or the frame was damaged ASKS times in a row. It is written as a Gap.
 
 `durable()` comes from the segment writer's thread after fdatasync; the ACK goes out from the link's own thread, which alone uses the
 port. The log's batch is committed BATCH_SECONDS after its first frame. If the disk stalls, the log keeps its batch, the link stops
-reading, and the head's ring (>= 20 s) holds the rest."""
+reading, and the head's ring (>= 20 s) holds the rest. It stops speaking, too: to a gateway that speaks the head writes with force, and
+a full line would block it (firmware/link.py).
+
+Ignition off. What the chips had measured must come along, and a head that goes on sampling must not hold the stop. So: a PING; from its
+PONG on SETTLE_SECONDS, in which the head reads what its chips hold; then HELLO?, whose answer names the newest frame in the ring: when
+that one has come and is durable, all is."""
 
 import json
 import struct
+import termios
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import serial
 
@@ -37,16 +44,17 @@ WRITE_SECONDS = 0.5
 REOPEN_SECONDS = 0.5
 PING_SECONDS = 1.0
 FIRST_PINGS = 5  # exchanges before HELLO?, so that the first samples are placed well
-FIRST_PINGS_SECONDS = 1.0  # but no longer than this
+FIRST_PINGS_SECONDS = 1.0  # but then one must do
 HELLO_SECONDS = 2.0  # without an answer it is asked again
 SILENCE_SECONDS = 3.0  # no valid frame: the head does not answer (it answers a PING a second)
 HANGING_SECONDS = 10.0  # then the port is opened anew: a USB device can hang while its port stays
 ASKS = 3  # for the same frame, before it counts as lost
-DRAIN_QUIET_SECONDS = 0.5  # no new frame: the head has nothing more
-DRAIN_SECONDS = 5.0  # at most, when it goes on sampling
+SETTLE_SECONDS = 0.2  # the head empties the IMU's FIFO every 50 ms and looks at each slow chip within 150 ms
+DRAIN_SECONDS = 5.0  # at most, whatever the head still holds
 ACK_SECONDS = 3.0  # to wait for the disk at the end; what is not acknowledged then stays in the head
 
 TAKE, REPEAT, ASK, IGNORE = range(4)
+SILENT = "the head does not answer"
 
 
 class Intake:
@@ -123,6 +131,7 @@ class HeadLink:
         self._now_durable: dict[int, int] = {}
         self._clock_boot = 0
         self._clock = HeadClock()
+        self._newest = 0  # in the head's ring when it answered HELLO?
         self._ping_number = 0
         self._batch_began = 0
         self.repeats = 0
@@ -142,12 +151,10 @@ class HeadLink:
             try:
                 with serial.Serial(self._port_name, 115200, timeout=READ_SECONDS, write_timeout=WRITE_SECONDS, exclusive=True) as port:
                     self._serve(port, stop)
-                continue
-            except (OSError, serial.SerialException) as error:
+            except (OSError, serial.SerialException, termios.error) as error:  # pyserial lets termios.error through: a port that just went
                 self._gone(f"port: {error}")
             self._commit()  # what the head sent before it went
             stop.wait(REOPEN_SECONDS)
-        self._commit()
 
     def _gone(self, reason: str) -> None:
         self._intake.disconnected()
@@ -157,31 +164,48 @@ class HeadLink:
     # --- one connection
 
     def _serve(self, port: serial.Serial, stop: threading.Event) -> None:
-        """Until `stop` is set, or the port fails or hangs (raises)."""
+        """Until `stop` is set and the head is drained, or the head hangs; raises what a failing port raises."""
         self._intake.disconnected()
         self._decoder = frames.Decoder()
-        self._opened = self._heard = boottime_ns()
-        self._ping_sent = self._hello_sent = self._fresh = 0
+        self._met = self._heard = boottime_ns()
+        self._ping_sent = self._hello_sent = 0
         self._pongs = self._acked = 0
         self._pinging = self._greeted = False
-        while not stop.is_set():
+        while _seconds_since(self._heard) < HANGING_SECONDS:
+            if stop.is_set():
+                self._drain(port)
+                return
             self._step(port)
-        began = boottime_ns()
-        self._fresh = began
-        while _seconds_since(self._fresh) < DRAIN_QUIET_SECONDS and _seconds_since(began) < DRAIN_SECONDS:
-            self._step(port)
+
+    def _drain(self, port: serial.Serial) -> None:
+        """Takes what the head holds at this moment and acknowledges it when it is durable. See the module's text."""
+        until = boottime_ns() + int(DRAIN_SECONDS * NANO)
+        self._commit()  # the head need not repeat this when it is asked
+        pongs = self._pongs
+        self._ping(port)
+        self._step_until(port, lambda: self._pongs > pongs, until)
+        settled = boottime_ns() + int(SETTLE_SECONDS * NANO)
+        self._step_until(port, lambda: boottime_ns() >= settled, until)
+        self._ask(port)
+        self._step_until(port, lambda: self._greeted and self._intake.received >= self._newest, until)
         self._commit()
-        began = boottime_ns()
-        while self._intake.durable(self._intake.boot) < self._intake.received and _seconds_since(began) < ACK_SECONDS:
+        until = boottime_ns() + int(ACK_SECONDS * NANO)
+        while self._intake.durable(self._intake.boot) < self._intake.received and boottime_ns() < until:
             time.sleep(READ_SECONDS)
             self._acknowledge(port)
 
+    def _step_until(self, port: serial.Serial, done: Callable[[], bool], until_ns: int) -> None:
+        """Steps until `done()`, but not beyond boot time `until_ns`, nor with a head that is silent."""
+        while not done() and boottime_ns() < until_ns and _seconds_since(self._heard) < SILENCE_SECONDS:
+            self._step(port)
+
     def _step(self, port: serial.Serial) -> None:
-        if self._log.frames >= HELD_FRAMES:
+        if self._log.frames >= HELD_FRAMES:  # the disk stalls
             time.sleep(READ_SECONDS)
+            self._heard = boottime_ns()  # nobody listens: that is no silence of the head
         else:
             self._receive(port)
-        self._talk(port)
+            self._talk(port)
         if self._log.frames >= BATCH_FRAMES or (self._log.frames and _seconds_since(self._batch_began) >= BATCH_SECONDS):
             self._commit()
 
@@ -201,17 +225,15 @@ class HeadLink:
             self._outage.seen(now)
 
     def _talk(self, port: serial.Serial) -> None:
-        """What is due to be said: PING, HELLO?, ACK; raises SerialException if the head hangs."""
-        if _seconds_since(self._heard) >= HANGING_SECONDS:
-            raise serial.SerialException("the head does not answer")
+        """What is due to be said: PING, HELLO?, ACK."""
         if _seconds_since(self._heard) >= SILENCE_SECONDS:
-            self._gone("the head does not answer")
+            self._gone(SILENT)
             self._greeted = False  # whoever answers next is asked where it stands
         if not self._pinging and (self._pongs < FIRST_PINGS or _seconds_since(self._ping_sent) >= PING_SECONDS):
             self._ping(port)
         elif self._pinging and _seconds_since(self._ping_sent) >= PING_SECONDS:
             self._ping(port)  # the one before is lost
-        first = self._pongs >= FIRST_PINGS or _seconds_since(self._opened) >= FIRST_PINGS_SECONDS
+        first = self._pongs >= FIRST_PINGS or (self._pongs and _seconds_since(self._met) >= FIRST_PINGS_SECONDS)
         if not self._greeted and first and (not self._hello_sent or _seconds_since(self._hello_sent) >= HELLO_SECONDS):
             self._ask(port)
         self._acknowledge(port)
@@ -249,7 +271,7 @@ class HeadLink:
         if frame.type == frames.PONG:
             self._pong(frame, now)
         elif frame.type == frames.HELLO:
-            self._hello(port, frame, now)
+            self._hello(frame)
         elif frame.sequence == 0:
             if self._greeted and frame.boot == self._intake.boot and self._log.has_way(frame):
                 self._log.add(frame)
@@ -262,38 +284,42 @@ class HeadLink:
         if not self._pinging or frame.payload != struct.pack("<Q", self._ping_number):
             self.ignored += 1  # the answer to a PING given up
             return
+        if frame.boot != self._clock_boot:
+            self._meet(frame.boot)
         self._pinging = False
         self._pongs += 1
-        self._clock_of(frame.boot).exchange(self._ping_sent, frame.ticks, now)
+        self._clock.exchange(self._ping_sent, frame.ticks, now)
 
-    def _clock_of(self, boot: int) -> HeadClock:
-        if boot != self._clock_boot:
-            self._clock_boot, self._clock = boot, HeadClock()
-        return self._clock
+    def _meet(self, boot: int) -> None:
+        """The head is in another boot than before: PINGs, then HELLO?."""
+        self._intake.disconnected()
+        self._clock_boot, self._clock = boot, HeadClock()
+        self._met = boottime_ns()
+        self._pongs = self._hello_sent = 0
+        self._pinging = self._greeted = False
 
-    def _hello(self, port: serial.Serial, frame: frames.Frame, now: int) -> None:
-        if not self._hello_sent or self._greeted:  # nobody asked: the head has just started
+    def _hello(self, frame: frames.Frame) -> None:
+        if frame.boot != self._clock_boot:
             self.ignored += 1
-            if self._greeted and frame.boot != self._intake.boot:
-                self._intake.disconnected()
-                self._clock_of(frame.boot)
-                self._ask(port)
+            self._meet(frame.boot)
+            return
+        if not self._hello_sent or self._greeted:  # nobody asked: the head has just started, or was asked twice
+            self.ignored += 1
             return
         try:
             fields = json.loads(frame.payload)
-            oldest = int(fields["oldest"])
+            oldest, newest = int(fields["oldest"]), int(fields["newest"])
         except (ValueError, KeyError, TypeError):
             self.bad += 1
             return
-        clock = self._clock_of(frame.boot)
-        clock.exchange(self._hello_sent, frame.ticks, now)
         if frame.boot != self._intake.boot:
             self._acked = 0
             if not self._commit():  # a batch is of one boot: the disk must take the old one first; the head is asked again
                 return
         self._greeted = True
+        self._newest = newest
         self._intake.hello(frame.boot, oldest)
-        self._log.hello(frame.boot, fields, clock)
+        self._log.hello(frame.boot, fields, self._clock)
 
     def _numbered(self, port: serial.Serial, frame: frames.Frame) -> None:
         if self._greeted and not self._log.has_way(frame):  # it comes again when the disk goes on
@@ -306,8 +332,10 @@ class HeadLink:
             self._snapshot.count("head_repeats")
         elif decision == ASK:
             self.ignored += 1
-            self._clock_of(frame.boot)
-            self._ask(port)
+            if frame.boot != self._clock_boot:
+                self._meet(frame.boot)
+            else:
+                self._ask(port)
         elif decision == IGNORE:
             self.ignored += 1
         else:
@@ -316,7 +344,6 @@ class HeadLink:
             if self._intake.hole is not None:
                 self._log.missing(*self._intake.hole, frame)
             self._log.add(frame)
-            self._fresh = boottime_ns()
 
     def _commit(self) -> bool:
         return self._log.commit()

@@ -1,10 +1,13 @@
+import termios
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import serial
 from gateway_head import HeadStandIn
-from gateway_recording import Bench, Recording, wait_for
+from gateway_recording import PATIENCE, Bench, Recording, wait_for
 
 import gateway.head
 from firmware import frames
@@ -44,9 +47,8 @@ class Linked:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small batches and a short end: the tests wait for acknowledgements."""
-    monkeypatch.setattr(gateway.head, "BATCH_SECONDS", 0.15)
-    monkeypatch.setattr(gateway.head, "DRAIN_QUIET_SECONDS", 0.15)
+    """Small batches, first PINGs at once: the tests wait for acknowledgements."""
+    monkeypatch.setattr(gateway.head, "BATCH_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -263,3 +265,130 @@ def test_a_head_without_a_port_ends_in_order(tmp_path: Path) -> None:
     recording = bench.close()
     assert recording.events("source_lost")[0].source == "head"
     assert len(recording.events("source_lost")) == 1  # said once, not at each attempt
+
+
+# --- ignition off
+
+
+def test_a_stop_ends_while_the_head_goes_on_sampling_and_leaves_nothing_behind(
+    tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.head, "DRAIN_SECONDS", 1_000.0)  # the limit is not what ends it
+    linked = Linked(tmp_path, head)
+    wait_for(lambda: head.acknowledged > 5, "acknowledgements")
+    with head.lock:
+        linked.stop.set()
+        held = head.sequence
+    linked.thread.join(PATIENCE)
+    assert not linked.thread.is_alive() and head.sampling
+    recording = linked.bench.close()
+    newest = max(number for _, number in recording.sequences())
+    assert newest >= held
+    wait_for(lambda: head.acknowledged == newest, "the last acknowledgement being read")
+    assert sorted(recording.sequences().elements()) == [(BOOT, number) for number in range(1, newest + 1)]
+
+
+def test_a_stop_takes_the_whole_ring_of_a_head_behind_a_slow_line(
+    tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.head, "DRAIN_SECONDS", 1_000.0)
+    wait_for(lambda: head.sequence > 40, "frames in the ring")
+    head.bytes_at_once = 100
+    linked = Linked(tmp_path, head)
+    wait_for(lambda: head.hellos, "the first question")
+    with head.lock:
+        linked.stop.set()
+        held = head.sequence
+        assert len(head.ring) > 40
+    linked.thread.join(PATIENCE)
+    assert not linked.thread.is_alive()
+    recording = linked.bench.close()
+    newest = max(number for _, number in recording.sequences())
+    assert newest >= held
+    wait_for(lambda: head.acknowledged == newest, "the last acknowledgement being read")
+    assert recording.imu_numbers == list(range(len(recording.imu_numbers)))
+
+
+def test_a_stop_right_after_the_start_drains_too(tmp_path: Path, head: HeadStandIn) -> None:
+    wait_for(lambda: head.sequence > 10, "frames in the ring")
+    linked = Linked(tmp_path, head)
+    everything_once(linked.end(), head)
+    wait_for(lambda: head.ring == [], "the last acknowledgement being read")
+
+
+def test_a_silent_head_does_not_hold_the_stop(tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.head, "DRAIN_SECONDS", 1_000.0)
+    monkeypatch.setattr(gateway.head, "SILENCE_SECONDS", 0.5)
+    linked = Linked(tmp_path, head)
+    wait_for(lambda: head.acknowledged > 5, "acknowledgements")
+    head.silent = True
+    linked.stop.set()
+    linked.thread.join(PATIENCE)
+    assert not linked.thread.is_alive()
+    linked.bench.close()
+
+
+# --- trouble
+
+
+def test_a_head_that_greets_unasked_behind_a_frame_of_its_new_boot_is_taken_up(tmp_path: Path, head: HeadStandIn) -> None:
+    linked = Linked(tmp_path, head)
+    wait_for(lambda: head.acknowledged > 5, "acknowledgements")
+    with head.lock:
+        head.reboot(BOOT + 1)
+        head.announce()
+    wait_for(lambda: head.acknowledged > 5, "acknowledgements of the new boot")
+    recording = linked.end()
+    assert sorted(number for boot, number in recording.sequences().elements() if boot == BOOT + 1) == list(range(1, head.sequence + 1))
+
+
+def test_a_stalled_disk_is_not_taken_for_a_silent_head_and_nothing_is_said_to_it(
+    tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.head, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(gateway.head, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(gateway.head, "HELD_FRAMES", 10)
+    linked = Linked(tmp_path, head)
+    wait_for(lambda: head.acknowledged > 5, "acknowledgements")
+    monkeypatch.setattr(linked.bench.journal, "has_room", lambda: False)
+    wait_for(lambda: linked.log.frames >= 10, "the link holding on")
+    time.sleep(0.1)  # a step under way
+    pings = head.pings
+    time.sleep(0.6)  # two silences, six PINGs
+    assert head.pings == pings
+    monkeypatch.undo()
+    recording = linked.end()
+    everything_once(recording, head)
+    assert recording.events("source_lost") == []
+
+
+def test_a_head_that_hangs_is_opened_anew_and_told_once(tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("SILENCE_SECONDS", 0.2), ("HANGING_SECONDS", 0.4), ("REOPEN_SECONDS", 0.05)):
+        monkeypatch.setattr(gateway.head, name, seconds)
+    opened: list[str] = []
+    real = serial.Serial
+
+    def counting(port: str, *arguments: object, **settings: object) -> serial.Serial:
+        opened.append(port)
+        return real(port, *arguments, **settings)
+
+    monkeypatch.setattr(serial, "Serial", counting)
+    head.silent = True
+    linked = Linked(tmp_path, head)
+    wait_for(lambda: len(opened) >= 4, "the port being opened again")
+    recording = linked.end()
+    assert [event.detail for event in recording.events("source_lost")] == ["the head does not answer"]
+
+
+def test_a_port_that_goes_while_it_is_opened_is_an_outage_not_a_failure(
+    tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*arguments: object, **settings: object) -> None:
+        raise termios.error(5, "Input/output error")
+
+    monkeypatch.setattr(serial, "Serial", gone)
+    linked = Linked(tmp_path, head)
+    wait_for(lambda: linked.bench.snapshot.build()["sensors"], "the trouble being noticed")
+    monkeypatch.undo()
+    wait_for(lambda: head.acknowledged > 5, "acknowledgements")
+    everything_once(linked.end(), head)

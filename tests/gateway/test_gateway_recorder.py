@@ -62,7 +62,7 @@ def test_ignition_off_drains_seals_and_acknowledges_everything(tmp_path: Path, h
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
     assert process.stderr is not None and process.stderr.read() == b""
-    assert head.ring == [] and head.acknowledged == head.sequence
+    wait_for(lambda: head.ring == [] and head.acknowledged == head.sequence, "the last acknowledgement being read")
     assert list((tmp_path / "spool").glob("*/*.open")) == []
     recording = Recording(tmp_path / "spool")
     assert [event.kind for event in recording.decoded("/event")][0] == "ignition_on"
@@ -75,14 +75,16 @@ def test_ignition_off_drains_seals_and_acknowledges_everything(tmp_path: Path, h
 
 
 def test_a_head_that_goes_on_sampling_does_not_hold_the_stop(tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.head, "DRAIN_SECONDS", 1.0)
+    monkeypatch.setattr(gateway.head, "DRAIN_SECONDS", 1_000.0)  # the limit is not what ends it
     running = Running(truck(tmp_path, head.link))
     with running:
         wait_for(lambda: head.acknowledged > 5, "acknowledgements")
     assert running.whole
     recording = Recording(tmp_path / "spool")
     assert recording.imu_numbers == list(range(len(recording.imu_numbers)))
-    assert head.acknowledged == max(number for _, number in recording.sequences())
+    newest = max(number for _, number in recording.sequences())
+    wait_for(lambda: head.acknowledged == newest, "the last acknowledgement being read")
+    assert recording.events("source_failed") == []
 
 
 def test_dead_sources_never_stop_another(tmp_path: Path, head: HeadStandIn) -> None:

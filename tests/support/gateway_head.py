@@ -42,6 +42,8 @@ class HeadStandIn:
         self.sampling = True
         self.silent = False
         self.damage = 0  # frames to damage on the wire
+        self.bytes_at_once = 1_024  # every 5 ms
+        self.pings = 0
         self.lose: set[int] = set()  # sequences never to be sent whole
         self.hellos: list[tuple[int, int]] = []
         self.acks: list[tuple[int, int]] = []
@@ -102,6 +104,13 @@ class HeadStandIn:
     def send_raw_frame(self, kind: int, payload: bytes) -> None:
         with self.lock:
             self._keep(kind, payload)
+
+    def announce(self) -> None:
+        """HELLO unasked, as at its start, behind the first frame of its ring."""
+        with self.lock:
+            self._sent, encoded = self.ring[0]
+            self._out = encoded
+            self._hello()
 
     @property
     def acknowledged(self) -> int:
@@ -176,10 +185,11 @@ class HeadStandIn:
                     encoded = bytes((encoded[0], encoded[1] ^ 0x08)) + encoded[2:]
                 self._out += encoded
         if writable and self._out:
-            self._out = self._out[os.write(self._master, self._out[:1_024]) :]
+            self._out = self._out[os.write(self._master, self._out[: self.bytes_at_once]) :]
 
     def _command(self, frame: frames.Frame) -> None:
         if frame.type == frames.PING:
+            self.pings += 1
             if not self.silent:
                 self._say(frames.PONG, frame.payload)
             return
@@ -190,13 +200,16 @@ class HeadStandIn:
             self.acks.append((boot, sequence))
         elif frame.type == frames.HELLO_REQUEST:
             self.hellos.append((boot, sequence))
-            oldest, newest = (self.ring[0][0], self.ring[-1][0]) if self.ring else (0, 0)
-            fields = {
-                "firmware": "stand-in", "runtime": "test", "unique_id": "e6614103e7", "reset_cause": "power on",
-                "ring_bytes": 65536, "oldest": oldest, "newest": newest,
-            }  # fmt: skip
             self._out = b""
             self._sent = 0
-            self._say(frames.HELLO, json.dumps(fields).encode())
+            self._hello()
             for sensor, trim in TRIMS.items():
                 self._say(frames.TRIM, bytes((sensor,)) + trim)
+
+    def _hello(self) -> None:
+        oldest, newest = (self.ring[0][0], self.ring[-1][0]) if self.ring else (0, self.sequence)
+        fields = {
+            "firmware": "stand-in", "runtime": "test", "unique_id": "e6614103e7", "reset_cause": "power on",
+            "ring_bytes": 65536, "oldest": oldest, "newest": newest,
+        }  # fmt: skip
+        self._say(frames.HELLO, json.dumps(fields).encode())
