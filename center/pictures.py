@@ -1,4 +1,4 @@
-"""The newest picture of a truck, taken out of the newest image segment that has one. The bytes stay as the camera made them."""
+"""The newest picture of a truck, taken out of the newest segment that has one. The bytes stay as the camera made them."""
 
 from pathlib import Path
 
@@ -6,18 +6,13 @@ from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 
 from center.archive import CAMERA, Archive
 from center.fleet_state import Picture
-from logbook import channels, reader
-
-LOOK_BACK = 5  # segments: a segment without a picture (only gaps, a dead camera) is passed over, a long row of them is not searched
+from logbook import reader
 
 
 def newest_picture(archive: Archive, truck: str) -> Picture | None:
-    """The last picture that `truck` recorded, of those received. Reads whole files. Raises OSError, SegmentError."""
-    for segment in reversed(archive.segments(truck, channels.IMAGES)[-LOOK_BACK:]):
-        picture = last_picture(archive.path(truck, segment.segment_id), segment.segment_id)
-        if picture is not None:
-            return picture
-    return None
+    """The last picture that `truck` recorded, of those received. Reads a whole file. Raises OSError, SegmentError."""
+    segment = archive.newest_pictured(truck)
+    return None if segment is None else last_picture(archive.path(truck, segment.segment_id), segment.segment_id)
 
 
 def last_picture(path: Path, segment_id: str) -> Picture | None:

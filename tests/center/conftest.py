@@ -12,7 +12,7 @@ from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 from center.archive import file_sha256
 from logbook import block, channels
 from logbook.quantities import BY_ID, G
-from logbook.schemas.cruisers_pb2 import Position, Reading, Value
+from logbook.schemas.cruisers_pb2 import Gap, Position, Reading, Value
 from logbook.segment import Segments
 from sox.documents import TransducerValue, format_si, xep0082
 from sox.segments import Announcement
@@ -74,6 +74,8 @@ class Maker:
             image = CompressedImage(frame_id="front", data=jpeg, format="jpeg")
             at = index * 1_000_000_000
             segments.write(topic, start_ns + at, UTC_NS + at, image.SerializeToString())
+        if not jpegs:  # the camera is away
+            segments.write(channels.GAP, start_ns, UTC_NS, Gap(source="front", reason="no frame").SerializeToString())
         return self._close(segments, sealed, truck)
 
     def _open(self, truck: str, stream: str, folder: str, topics: list[str] | None = None) -> tuple[Segments, list[Path]]:

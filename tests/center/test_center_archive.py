@@ -2,6 +2,8 @@
 
 import math
 import shutil
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,10 +147,12 @@ def test_the_quarantine_is_bounded_and_the_newest_stays(tmp_path, maker):
         part.write_bytes(bytes(1000))
         archive.quarantine(part, announcement, f"reason {index}")
         assert archive.refusal(announcement) == f"reason {index}"
-    kept = list((tmp_path / "archive/quarantine").iterdir())
+    kept = list((tmp_path / "archive/_quarantine").iterdir())
     assert sorted(path.suffix for path in kept) == [".json", ".mcap"]
     assert announcement.segment_id in kept[0].name
     assert archive.counts("truck-1").refused == 3
+    addresses = [path for path in (tmp_path / "archive").rglob("*") if path.is_file() and announcement.url.encode() in path.read_bytes()]
+    assert addresses == [], "an address is a capability: it is not written down"
     archive.close()
 
 
@@ -170,3 +174,60 @@ def test_a_folder_that_cannot_be_used_is_one_clear_line(tmp_path):
     with pytest.raises(ArchiveError) as caught:
         Archive(tmp_path / "file")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("truck", ["incoming", "quarantine", "index", "lock"])
+def test_no_name_of_a_truck_collides_with_the_archives_own_folders(tmp_path, maker, truck):
+    archive = Archive(tmp_path / "archive", quarantine_bytes=0)
+    stored = keep(archive, maker.readings(truck))
+    refused = maker.readings("truck-1").announcement
+    part = archive.incoming(refused.segment_id)
+    part.write_bytes(b"damaged")
+    archive.quarantine(part, refused, "damaged")
+    archive.close()
+    again = Archive(tmp_path / "archive")
+    assert again.known(stored.segment_id) == stored
+    again.close()
+
+
+def test_a_second_center_on_the_same_archive_is_refused(archive):
+    with pytest.raises(ArchiveError, match="another center"):
+        Archive(archive.folder)
+
+
+def test_a_whole_file_under_a_name_that_is_not_its_own_is_left_alone(tmp_path, maker):
+    archive = Archive(tmp_path / "archive")
+    stored = keep(archive, maker.readings())
+    path = archive.path("truck-1", stored.segment_id)
+    archive.close()
+    for name in ("truck-1/copy.mcap", "truck-2/" + path.name, f"truck-1/{stored.segment_id[:-8]}images.mcap"):
+        (tmp_path / "archive" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "archive" / name)
+    again = Archive(tmp_path / "archive")
+    assert again.adopted == 0
+    assert again.counts("truck-1").stored == 1
+    again.close()
+
+
+def test_a_truck_folder_is_synced_once_by_every_process_before_anything_in_it_counts(archive, maker, monkeypatch):
+    """One that another thread has just made, or an earlier process made before it died, may not be on the disk yet."""
+    synced: list[Path] = []
+    monkeypatch.setattr("center.archive.sync", synced.append)
+    archive.path("truck-1", "x").parent.mkdir()
+    keep(archive, maker.readings())
+    keep(archive, maker.readings())
+    assert synced.count(archive.folder) == 1
+
+
+def test_what_the_page_reads_does_not_wait_for_a_write_to_the_disk(archive, maker):
+    stored = keep(archive, maker.readings())
+    read = []
+    with archive._lock:  # held while a row is synced, however long the disk takes
+        reading = threading.Thread(target=lambda: read.extend([archive.counts("truck-1").stored, archive.newest(None, 1)]), daemon=True)
+        reading.start()
+        reading.join(20)
+        assert read == [1, [stored]]
+
+
+def test_images_and_positions_of_people_are_for_the_centers_own_user_only(archive):
+    assert archive.folder.stat().st_mode & 0o077 == 0

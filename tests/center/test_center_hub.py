@@ -205,7 +205,7 @@ async def test_damaged_objects_are_refused_with_a_reason_and_kept_in_quarantine(
     )  # fmt: skip
     assert "SHA-256" in first["reason"]
     assert "damaged" in second["reason"]
-    kept = {path.read_bytes() for path in (city.archive / "quarantine").glob("*.mcap")}
+    kept = {path.read_bytes() for path in (city.archive / "_quarantine").glob("*.mcap")}
     assert kept == {wrong.path.read_bytes(), bytes(data)}
     assert not list((city.archive).glob("truck-2/*"))
 

@@ -44,3 +44,11 @@ def test_an_older_segment_that_arrives_later_does_not_replace_it(archive, maker)
 def test_pictures_of_another_truck_are_not_mixed_in(archive, maker):
     keep(archive, maker.images([b"other"], "truck-2"))
     assert newest_picture(archive, "truck-1") is None
+
+
+def test_segments_without_a_picture_are_passed_over_however_many_there_are(archive, maker):
+    """A camera that died this morning: its gaps are still recorded, and the last picture stays the newest."""
+    keep(archive, maker.images([b"last"], start_ns=1_000_000_000))
+    for minute in range(1, 8):
+        keep(archive, maker.images([], start_ns=minute * 60_000_000_000))
+    assert newest_picture(archive, "truck-1").jpeg == b"last"

@@ -78,7 +78,7 @@ def city(tmp_path):
 
 
 def quarantined(city) -> list[Path]:
-    return sorted((city.archive.folder / "quarantine").glob("*.mcap"))
+    return sorted((city.archive.folder / "_quarantine").glob("*.mcap"))
 
 
 async def test_a_good_segment_is_stored_and_receipted_with_its_size_and_sha256(city, maker):
@@ -91,7 +91,7 @@ async def test_a_good_segment_is_stored_and_receipted_with_its_size_and_sha256(c
     )  # fmt: skip
     assert city.archive.path("truck-1", receipt.segment_id).read_bytes() == made.path.read_bytes()
     assert city.archive.counts("truck-1")[:2] == (1, 1)
-    assert not list((city.archive.folder / "incoming").iterdir())
+    assert not list((city.archive.folder / "_incoming").iterdir())
 
 
 async def test_the_receipt_follows_the_sync_of_the_file_and_of_its_folder(city, maker, monkeypatch):
@@ -110,7 +110,7 @@ async def test_the_receipt_follows_the_sync_of_the_file_and_of_its_folder(city, 
     city.offer(maker.readings())
     await city.work(1)
     assert city.steps == [
-        "fetch", "sync archive", "sync incoming", "rename", "sync truck-1", "stored truck-1 readings", "publish",
+        "fetch", "sync archive", "sync _incoming", "rename", "sync truck-1", "stored truck-1 readings", "publish",
     ]  # fmt: skip
 
 
