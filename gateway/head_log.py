@@ -5,6 +5,7 @@ says of itself and of its sensors, and at its end the one HeadFrames message tha
 
 import json
 import struct
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,12 @@ _GAP = struct.Struct("<BBI")
 class HeadLog:
     """Collects the frames that the link has accepted; `commit()` writes them as one batch. One thread.
 
-    `trims()` (any thread) are the messages to restate at the start of a segment."""
+    `trims()` (any thread) are the messages to restate at the start of a segment. `known` are the head's boots of which a recorder before
+    this one has frames, `since_ns` is the boot time of the newest of these (0: there is none in this boot of the kernel)."""
 
-    def __init__(self, journal: Journal, snapshot: Snapshot, clock: Clock, converter: Converter) -> None:
+    def __init__(
+        self, journal: Journal, snapshot: Snapshot, clock: Clock, converter: Converter, known: Collection[int] = (), since_ns: int = 0
+    ) -> None:
         self._journal = journal
         self._snapshot = snapshot
         self._utc = clock
@@ -46,7 +50,8 @@ class HeadLog:
         self._imu_times = ImuTimes(self._clock)
         self._trims: tuple[Entry, ...] = ()
         self._typed_ns = 0
-        self._last: dict[str, int] = {}  # boot time of the newest sample or frame, by source
+        self._known = frozenset(known)
+        self._last: dict[str, int] = {HEAD: since_ns} if since_ns else {}  # boot time of the newest sample or frame, by source
         self._entries: list[Entry] = []
         self._rows: list[np.ndarray] = []
         self._times: list[np.ndarray] = []
@@ -61,10 +66,11 @@ class HeadLog:
     def hello(self, boot: int, fields: dict[str, Any], clock: HeadClock) -> None:
         """The head answered: `clock` places the ticks of this `boot`. The batch of another boot must have been committed."""
         if boot != self._boot:
-            if self._boot:
-                since = self._last.get(HEAD, 0)
+            since = self._last.get(HEAD, self._clock.boottime_ns(0) if self._boot else None)
+            if since is not None and boot not in self._known:
+                self._last[HEAD] = max(since, clock.boottime_ns(0))
                 reason = f"head restarted ({fields.get('reset_cause', 'unknown cause')})"
-                self._entries.append(gap(HEAD, reason, since, max(since, clock.boottime_ns(0))))
+                self._entries.append(gap(HEAD, reason, since, self._last[HEAD]))
             self._boot = boot
             self._clock = clock
             self._imu_times.reboot(clock)

@@ -32,7 +32,7 @@ from gateway.positions import Positions
 from gateway.previous import last_times
 from gateway.snapshot import Snapshot
 from gateway.supervision import Supervisor
-from logbook.channels import CLOCK, GAP, HEALTH, IMAGES, POSITION, READINGS, camera_topic
+from logbook.channels import CLOCK, GAP, HEAD_FRAMES, HEALTH, IMAGES, POSITION, READINGS, camera_topic
 from logbook.recovery import Report, last_head_frames, recover_spool
 from logbook.schemas import cruisers_pb2 as pb
 from logbook.segment import Segments, WriterDied
@@ -87,7 +87,7 @@ class Recorder:
     def start(self) -> None:
         """Takes the spool, recovers it and starts the sources. Raises SpoolError."""
         self._lock = lock_spool(self._spool)
-        reports, resume, since = self._recover()
+        reports, resume, since = self._recover()  # resume: newest durable sequence by boot of the head
         self._clock = UtcClock()
         self._live = LiveSender(self._config.live_socket)
         self._snapshot = Snapshot(self._config.name, self.folder, self._clock, self._live)
@@ -98,12 +98,12 @@ class Recorder:
             seconds, size = self._config.images_segment_seconds, self._config.images_segment_bytes
             self._images = self._segments(IMAGES, number, seconds, size, topics)
         self._journal = Journal(self._readings, self._clock, lambda: self._snapshot.count("gaps"))
-        self._log = HeadLog(self._journal, self._snapshot, self._clock, Converter())
+        self._log = HeadLog(self._journal, self._snapshot, self._clock, Converter(), resume, since.get(HEAD_FRAMES, 0))
         self._journal.write([event("ignition_on", RECORDER, f"recorder {os.getpid()} in {self.folder}"), *_recovered(reports)])
         self._start_sources(resume, since)
 
     def _recover(self) -> tuple[list[Report], dict[int, int], dict[str, int]]:
-        topics = [POSITION, *(camera_topic(camera.name) for camera in self._config.cameras)]
+        topics = [HEAD_FRAMES, POSITION, *(camera_topic(camera.name) for camera in self._config.cameras)]
         try:
             reports = recover_spool(self._spool)
             return reports, last_head_frames(self._spool), last_times(self._spool, self._boot_id[:8], topics)
@@ -193,28 +193,24 @@ class Recorder:
 
     def stop(self) -> bool:
         """Ends in order; see the module's text. False if something that was taken could not be written."""
-        whole = not self.failed
-        try:
-            self._journal.write([event("ignition_off", RECORDER, "stopping in order")])
-            self._sources_stop.set()
-            for name in self._supervisor.join(STOP_SECONDS):
-                print(f"recorder: {name} does not end; going on without it", file=sys.stderr, flush=True)
-            self._journal.write([self._health()])
-        except WriterDied as error:
-            self._fatal(error)
-            whole = False
-        for segments in (self._readings, self._images):
-            if segments is None:
-                continue
-            try:
-                whole = segments.close() and whole
-            except WriterDied as error:
-                self._fatal(error)
-                whole = False
+        self._attempt(lambda: self._journal.write([event("ignition_off", RECORDER, "stopping in order")]))
+        self._sources_stop.set()
+        for name in self._supervisor.join(STOP_SECONDS):
+            print(f"recorder: {name} does not end; going on without it", file=sys.stderr, flush=True)
+        self._attempt(lambda: self._journal.write([self._health()]))
+        whole = all([self._attempt(segments.close) for segments in (self._readings, self._images) if segments is not None])
         self._snapshot.send()
         self._live.close()
         os.close(self._lock)
-        return whole
+        return whole and not self.failed
+
+    def _attempt(self, work: Callable[[], bool]) -> bool:
+        """What `work()` says; False if nothing can be written any more."""
+        try:
+            return work()
+        except WriterDied as error:
+            self._fatal(error)
+            return False
 
     def _health(self) -> Entry:
         counters: dict[str, float] = {f"snapshot.{name}": value for name, value in self._snapshot.counts().items()}

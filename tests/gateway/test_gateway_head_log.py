@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -22,20 +23,21 @@ pytestmark = pytest.mark.timeout(60)
 
 BOOT = 77
 NOW = 10**15
+SECOND = 10**9
 
 
 class Logging:
     """A HeadLog on a bench whose head's tick 0 was at boot time NOW."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, known: Collection[int] = (), since_ns: int = 0) -> None:
         self.bench = Bench(folder)
-        self.log = HeadLog(self.bench.journal, self.bench.snapshot, self.bench.clock, Converter())
+        self.log = HeadLog(self.bench.journal, self.bench.snapshot, self.bench.clock, Converter(), known, since_ns)
         self.sequence = 0
         self.greet(BOOT)
 
-    def greet(self, boot: int) -> None:
+    def greet(self, boot: int, started: int = NOW) -> None:
         clock = HeadClock()
-        clock.exchange(NOW, 0, NOW)
+        clock.exchange(started, 0, started)
         self.boot = boot
         self.log.hello(boot, {"unique_id": "u", "reset_cause": "watchdog", "oldest": 1}, clock)
 
@@ -196,6 +198,48 @@ def test_states_gaps_and_health_of_the_head_are_written_and_shown(logging: Loggi
     assert recording.decoded("/health")[0].counters["ring_dropped"] == 7.0
     assert snapshot["head"]["heap_free"] == 50_000 and snapshot["head"]["boot"] == BOOT
     assert snapshot["counts"]["gaps"] == 2
+
+
+def test_what_the_head_is_stands_in_the_record_once_a_boot(logging: Logging) -> None:
+    logging.greet(BOOT)  # asked again
+    logging.greet(BOOT + 1, NOW + 5 * SECOND)
+    logging.log.commit()
+    identities = logging.bench.close().events("head_identity")
+    assert [(event.source, event.boottime_ns) for event in identities] == [("head", NOW), ("head", NOW + 5 * SECOND)]
+    assert json.loads(identities[0].detail) == {"unique_id": "u", "reset_cause": "watchdog", "oldest": 1}
+
+
+def test_a_restart_of_the_head_is_a_gap_from_its_newest_frame_to_its_start(logging: Logging) -> None:
+    logging.imu(0, 5, 50_000)
+    logging.log.commit()
+    logging.greet(BOOT + 1, NOW + 5 * SECOND)
+    logging.log.commit()
+    (gap,) = logging.bench.close().gaps("head")
+    assert (gap.from_boottime_ns, gap.to_boottime_ns) == (NOW + 50_000_000, NOW + 5 * SECOND)
+
+
+def test_a_restart_of_a_head_that_sent_nothing_is_a_gap_from_its_first_start(logging: Logging) -> None:
+    logging.greet(BOOT + 1, NOW + 5 * SECOND)
+    logging.log.commit()
+    (gap,) = logging.bench.close().gaps("head")
+    assert (gap.from_boottime_ns, gap.to_boottime_ns) == (NOW, NOW + 5 * SECOND)
+
+
+def test_a_head_that_restarted_while_no_recorder_ran_is_a_gap(tmp_path: Path) -> None:
+    logging = Logging(tmp_path, known={BOOT - 1}, since_ns=NOW - 7 * SECOND)
+    logging.log.commit()
+    (gap,) = logging.bench.close().gaps("head")
+    assert gap.reason == "head restarted (watchdog)"
+    assert (gap.from_boottime_ns, gap.to_boottime_ns) == (NOW - 7 * SECOND, NOW)
+
+
+def test_a_head_that_ran_on_without_a_recorder_is_no_gap_but_what_its_ring_dropped_is(tmp_path: Path) -> None:
+    logging = Logging(tmp_path, known={BOOT}, since_ns=NOW + 2 * SECOND)
+    logging.log.missing(11, 14, "ring full", frames.Frame(frames.SAMPLE, BOOT, 15, 9_000_000, b""))
+    logging.log.commit()
+    (gap,) = logging.bench.close().gaps("head")
+    assert (gap.reason, gap.count) == ("ring full", 4)
+    assert (gap.from_boottime_ns, gap.to_boottime_ns) == (NOW + 2 * SECOND, NOW + 9 * SECOND)
 
 
 @pytest.mark.parametrize(

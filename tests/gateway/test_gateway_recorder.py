@@ -16,6 +16,7 @@ import gateway.head
 from gateway.config import load
 from gateway.live import LiveReceiver
 from logbook import reader
+from logbook.segment import WriterDied
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -116,6 +117,18 @@ def test_a_segment_can_be_read_alone_with_trims_and_clock(tmp_path: Path, head: 
     for path in Recording(tmp_path / "spool").paths[1:]:
         topics = [message.topic for message in reader.read(path)]
         assert topics[:4] == ["/trim", "/trim", "/trim", "/clock"]
+
+
+def test_a_stop_when_nothing_can_be_written_any_more_still_ends_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Running(truck(tmp_path, tmp_path / "absent"))
+    with running as recorder:
+
+        def dead(entries: object, token: object = None) -> bool:
+            raise WriterDied("gone")
+
+        monkeypatch.setattr(recorder._journal, "write", dead)
+    assert running.whole is False
+    assert recorder._supervisor.join(0) == []
 
 
 def test_a_second_recorder_in_the_same_spool_is_refused(tmp_path: Path) -> None:
