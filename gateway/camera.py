@@ -10,6 +10,7 @@ import threading
 # FFmpeg talks to the libraries' own stderr about every refused connection; we tell the same as an event. Read at import of cv2.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "3")  # s, as READ_MS; 10 by default, and no property of a capture
 
 import cv2
 from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
@@ -133,11 +134,12 @@ class Camera:
         message = CompressedImage(frame_id=self._name, data=image, format=FORMAT)
         if utc:
             message.timestamp.FromNanoseconds(utc)
-        self._images.write(camera_topic(self._name), at, utc, message.SerializeToString())
+        stored = self._images.write(camera_topic(self._name), at, utc, message.SerializeToString())
         if self._outage.down:
             self._snapshot.sensor(self._label, "ok", "")
         self._outage.seen(at)
-        self._snapshot.image(self._name, at, len(image))
+        if stored:  # else the disk stalls and memory is full: the writer counts it and writes a Gap
+            self._snapshot.image(self._name, at, len(image))
 
     def _missing(self, reason: str) -> None:
         self._outage.lost(reason)

@@ -71,7 +71,10 @@ class LiveReceiver:
         os.chmod(self._path, SOCKET_MODE)
 
     def _remove_if_stale(self) -> None:
-        """A killed receiver leaves its socket file behind: nobody answers there. A file somebody listens on is left alone."""
+        """A killed receiver leaves its socket file behind: nobody answers there. A file somebody listens on, or that is no socket, is
+        left alone."""
+        if not self._path.is_socket():  # connecting to it would be refused all the same
+            raise OSError(errno.EEXIST, "is there and is no socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(str(self._path))

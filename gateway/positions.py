@@ -119,7 +119,7 @@ def position(report: dict[str, Any], at_ns: int, line: bytes) -> pb.Position:
         if error is not None:
             setattr(message, field, error)
     utc = parse_time(report.get("time"))
-    if utc is not None and utc > 0 and sane_date(utc):
+    if valid and utc is not None and sane_date(utc):  # only a fix dates: a receiver without one makes up a time
         message.utc_ns = utc
     return message
 
@@ -217,7 +217,7 @@ class Positions:
         return True
 
     def _tell_clock(self, report: dict[str, Any], message: pb.Position) -> None:
-        """Only a fix dates: a receiver without one makes up a time. The clock counts dates that cannot be true."""
+        """The date of a fix. The clock counts dates that cannot be true."""
         utc = parse_time(report.get("time"))
         if utc is not None:
             self._clock.observe_gnss(message.boottime_ns, utc, number(report, "ept"))

@@ -15,6 +15,7 @@ from logbook.segment import WriterDied
 RESTART_SECONDS = 1.0  # before a failed source is started again: a fault that stays must not fill the disk with events
 START_SECONDS = 10.0  # a source that this recorder has never heard may take so long (boot of a receiver, of a camera)
 STARTING = "starting"
+NO_DATA = "no data"
 NANO = 1_000_000_000
 
 
@@ -44,22 +45,28 @@ class Supervisor:
     def _keep(self, name: str, run: Callable[[threading.Event], None], stop: threading.Event) -> None:
         while not stop.is_set():
             try:
-                run(stop)
+                self._once(name, run, stop)
             except WriterDied as error:
                 self._fatal(error)
                 return
-            except Exception as error:  # noqa: BLE001  whatever a source throws: it must not end the other sources
-                traceback.print_exc(file=sys.stderr)
-                if stop.is_set():  # the journal may be closed
-                    return
-                self._journal.write([event("source_failed", name, f"{type(error).__name__}: {error}")])
             stop.wait(RESTART_SECONDS)
+
+    def _once(self, name: str, run: Callable[[threading.Event], None], stop: threading.Event) -> None:
+        try:
+            run(stop)
+        except WriterDied:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a source throws: it must not end the other sources
+            traceback.print_exc(file=sys.stderr)
+            if not stop.is_set():  # else the journal may be closed
+                self._journal.write([event("source_failed", name, f"{type(error).__name__}: {error}")])
 
 
 class Outage:
     """Whether one source delivers. `seen()` at each piece of data, `lost(reason)` when there is none, `finish()` at the end.
 
-    Loss and return are events. With `grace_seconds` not None, what is missing is written as a Gap if it lasted longer than that.
+    Loss and return are events. With `grace_seconds` not None, what is missing is written as a Gap if it lasted longer than that, also
+    if nobody called it lost.
     `since_ns` is when the source last delivered to a recorder before this one (of the same kernel boot), if one did: what is missing
     since then is a gap, too. Not thread safe: one source, one thread."""
 
@@ -81,11 +88,12 @@ class Outage:
     def seen(self, at_ns: int | None = None) -> None:
         """Data of boot time `at_ns` (default: now) came."""
         at = boottime_ns() if at_ns is None else at_ns
+        entries = self._gap(at)
         if self._down:
-            entries = self._gap(at)
             entries.append(event("source_delivers", self._source, f"after: {self._reason}", at))
-            self._journal.write(entries)
             self._down = self._told = self._fresh = False
+            self._reason = NO_DATA
+        self._journal.write(entries)
         self._from_ns = at
 
     def lost(self, reason: str) -> None:

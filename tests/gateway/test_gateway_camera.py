@@ -1,3 +1,4 @@
+import os
 import socket
 import threading
 import time
@@ -182,6 +183,22 @@ def test_images_missing_since_the_recorder_before_are_a_gap(tmp_path: Path, stre
     wait_for(lambda: watching.images() >= 1, "images")
     (gap,) = watching.end().gaps("camera/front")
     assert (gap.reason, gap.from_boottime_ns) == ("recorder was not running", since)
+
+
+def test_an_image_that_memory_cannot_take_is_not_counted_as_one(tmp_path: Path, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+    watching = Watching(tmp_path, stream.url)
+    wait_for(lambda: watching.images() >= 1, "images")
+    monkeypatch.setattr(watching.bench.images, "write", lambda topic, *_: bool(refused.append(topic)))
+    wait_for(lambda: len(refused) >= 2, "a refused image")
+    counted = watching.images()
+    wait_for(lambda: len(refused) >= 5, "more refused images")
+    assert watching.images() == counted and watching.state() == "ok"
+    watching.end()
+
+
+def test_a_v4l2_camera_that_hangs_does_so_no_longer_than_a_stream() -> None:
+    assert int(os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"]) * 1_000 == gateway.camera.READ_MS
 
 
 def test_a_jpeg_is_whole_from_soi_to_eoi_and_loses_only_padding() -> None:

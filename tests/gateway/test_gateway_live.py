@@ -75,6 +75,14 @@ def test_the_socket_of_a_killed_uplink_is_taken_over_and_a_living_one_is_not(tmp
     assert not path.exists()
 
 
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "valuable"
+    path.write_text("data")
+    with pytest.raises(LiveError, match="valuable: is there and is no socket"):
+        LiveReceiver(path)
+    assert path.read_text() == "data"
+
+
 def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LiveError, match="live socket"):

@@ -79,7 +79,7 @@ def test_what_gpsd_did_not_send_is_absent_and_never_zero() -> None:
 def test_without_a_fix_a_position_is_invalid_with_the_reason(report: dict[str, Any], reason: str) -> None:
     message = position(report, 5, b"")
     assert (message.valid, message.reason) == (False, reason)
-    assert not message.HasField("latitude") and not message.HasField("speed")
+    assert not message.HasField("latitude") and not message.HasField("speed") and not message.HasField("utc_ns")
     assert set(values_of(report).values()) == {"no fix"}
 
 

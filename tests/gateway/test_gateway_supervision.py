@@ -70,6 +70,26 @@ def test_when_nothing_can_be_written_any_more_the_recorder_is_told_once(tmp_path
     bench.close()
 
 
+def test_a_source_that_fails_when_nothing_can_be_written_any_more_tells_the_recorder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+    told: list[Exception] = []
+    supervisor = Supervisor(bench.journal, fatal=told.append)
+
+    def dead(entries: object, token: object = None) -> bool:
+        raise WriterDied("gone")
+
+    def failing(stop: threading.Event) -> None:
+        raise ZeroDivisionError("a library's surprise")
+
+    monkeypatch.setattr(bench.journal, "write", dead)
+    supervisor.start("failing", failing, threading.Event())
+    assert supervisor.join(10) == []
+    assert [str(error) for error in told] == ["gone"]
+    bench.close()
+
+
 def test_an_outage_is_a_gap_only_when_it_lasts_longer_than_its_grace(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     outage = Outage(bench.journal, "gnss", grace_seconds=2.5)
@@ -82,6 +102,18 @@ def test_an_outage_is_a_gap_only_when_it_lasts_longer_than_its_grace(tmp_path: P
     outage.seen(start + 5 * SECOND)
     (gap,) = bench.close().gaps("gnss")
     assert (gap.reason, gap.from_boottime_ns, gap.to_boottime_ns) == ("long", start + 2 * SECOND, start + 5 * SECOND)
+
+
+def test_a_silence_that_nobody_called_a_loss_is_a_gap_too(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    outage = Outage(bench.journal, "gnss", grace_seconds=2.5)
+    start = boottime_ns()
+    for second in (0, 1, 3, 7, 8):
+        outage.seen(start + second * SECOND)
+    recording = bench.close()
+    (gap,) = recording.gaps("gnss")
+    assert (gap.reason, gap.from_boottime_ns, gap.to_boottime_ns) == ("no data", start + 3 * SECOND, start + 7 * SECOND)
+    assert len(recording.events("source_delivers")) == 1
 
 
 def test_an_outage_that_still_lasts_at_the_end_is_written(tmp_path: Path) -> None:
