@@ -6,10 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from logbook.quantities import BY_ID, Quantity
-from sox.documents import TransducerValue, parse_xep0082
-
-REASON_SUFFIX = ".reason"  # docs/formats.md 5: a quantity without number comes as <quantity>.reason
-CALIBRATED_SUFFIX = ".calibrated"  # "true": calibrated under a profile; absent means uncalibrated, so a mark is never forgotten
+from sox.documents import CALIBRATED, REASON, TransducerValue, parse_xep0082
 
 FRESH_S = 10.0  # younger is fresh
 OFFLINE_S = 60.0  # older is offline; between them: stale
@@ -60,11 +57,11 @@ class TruckState:
         """Take the values of one live item that came at UTC `now_ns`; returns how many were newer than what was known."""
         self.items += 1
         listed = list(values)
-        calibrated = {value.id.removesuffix(CALIBRATED_SUFFIX) for value in listed
-                      if value.id.endswith(CALIBRATED_SUFFIX) and value.typed == "true"}  # fmt: skip
+        calibrated = {value.id.removesuffix(CALIBRATED) for value in listed
+                      if value.id.endswith(CALIBRATED) and value.typed == "true"}  # fmt: skip
         taken = 0
         for value in listed:
-            quantity = BY_ID.get(value.id.removesuffix(REASON_SUFFIX))
+            quantity = BY_ID.get(value.id.removesuffix(REASON))
             if quantity is None:
                 continue  # other transducers (counters, marks) are no quantities
             try:
@@ -136,7 +133,7 @@ def statement(quantity: Quantity, value: TransducerValue, utc_ns: int, calibrate
     """One transducer value as a statement in SI units: never a number outside the quantity's range, never a number and a reason."""
     raw = value.raw or ""
     typed = value.typed if value.typed is not None else raw
-    if value.id.endswith(REASON_SUFFIX):
+    if value.id.endswith(REASON):
         return Live(None, typed or "no value", raw, utc_ns, calibrated)
     try:
         number = quantity.sox.si(float(typed))

@@ -169,18 +169,16 @@ class Ledger:
         return Segment(*row) if row else None
 
     def next_upload(self, skip: frozenset[str] = frozenset(), set_aside_seconds: float = SET_ASIDE_SECONDS) -> Segment | None:
-        """The segment to upload now: readings before images, oldest first; one that was set aside only when nothing else waits."""
-        waiting = self._db.execute("SELECT * FROM segments WHERE state='sealed' ORDER BY stream<>'readings', seq")
-        aside = self._db.execute(
-            "SELECT * FROM segments WHERE state='refused' AND (changed_boot<>? OR changed_boottime_ns<=?) ORDER BY seq",
+        """The segment to upload now: readings before images, oldest first; one that was set aside has its turn again after so long.
+
+        Not only when nothing else waits: a truck may never catch up with its images. One refusal more puts it aside again.
+        """
+        rows = self._db.execute(
+            "SELECT * FROM segments WHERE state='sealed' OR (state='refused' AND (changed_boot<>? OR changed_boottime_ns<=?))"
+            " ORDER BY stream<>'readings', seq",
             (self._boot, self._now() - int(set_aside_seconds * 1e9)),
         )
-        for rows in (waiting, aside):
-            for row in rows:
-                segment = Segment(*row)
-                if segment.segment_id not in skip:
-                    return segment
-        return None
+        return next((segment for row in rows if (segment := Segment(*row)).segment_id not in skip), None)
 
     def uploaded(self, segment_id: str, url: str) -> None:
         """The web server answered the PUT with 200 or 201. Not a receipt. A receipt that came meanwhile stands."""
@@ -305,6 +303,10 @@ class _Damaged(Exception):
 
 def _open(path: Path) -> sqlite3.Connection:
     """The database, its tables made if new; raises _Damaged, or OperationalError when the disk refuses."""
+    try:
+        path.touch(mode=0o600)  # addresses of objects are capabilities; SQLite gives its other files the mode of this one
+    except OSError as error:
+        raise sqlite3.OperationalError(f"{path}: {error.strerror}") from error
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         db.execute("PRAGMA journal_mode=WAL")

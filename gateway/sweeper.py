@@ -26,6 +26,7 @@ from gateway.uplink_status import write_json
 
 SWEEP_SECONDS = 10.0  # 252 GB a day are 2.9 MB/s: 30 MB between two looks, a small part of the 1 GB reserve
 BATCH = 50  # deletions between two questions: the pressure is measured anew after each
+ASK_MOST = 1000  # segments in one answer of the uplink
 STATUS_NAME = "sweeper.json"
 
 _RELATIVE = re.compile(r"[A-Za-z0-9-]+/\d{6,}-[a-z]+\.mcap")
@@ -59,7 +60,7 @@ class Sweeper:
         self._spool = Path(truck.spool)
         self.deleted_segments = 0
         self.deleted_bytes = 0
-        self.kept = 0  # refused deletions: a file that is not what the ledger knows
+        self.kept: set[str] = set()  # receipted, yet not deleted: the disk refuses, or the file is not what the ledger knows
         self.last_deleted: str | None = None
 
     def excess(self) -> int:
@@ -71,7 +72,8 @@ class Sweeper:
         """Delete what must and may go. Returns the problem in one line when there is still too much, None when all is well."""
         while (excess := self.excess()) > 0:
             try:
-                segments = ask(self._spool, {"ask": "deletable", "limit": BATCH})["segments"]
+                # Those that cannot go are always the oldest: they must not hide the others.
+                segments = ask(self._spool, {"ask": "deletable", "limit": min(BATCH + len(self.kept), ASK_MOST)})["segments"]
                 deleted = self._delete(segments, excess)
                 if deleted:
                     ask(self._spool, {"tell": "deleted", "segment_ids": deleted})
@@ -95,7 +97,7 @@ class Sweeper:
             "reserve_bytes": self._truck.free_reserve_bytes,
             "deleted_segments": self.deleted_segments,
             "deleted_bytes": self.deleted_bytes,
-            "kept": self.kept,
+            "kept": len(self.kept),
             "last_deleted": self.last_deleted,
             "problem": problem,
         }
@@ -116,9 +118,11 @@ class Sweeper:
                 gone.append(segment["segment_id"])
                 continue
             except (OSError, _NotOurs) as trouble:
-                self.kept += 1
-                log.error("kept %s: %s", segment["path"], trouble)
+                if segment["segment_id"] not in self.kept:
+                    log.error("kept %s: %s", segment["path"], trouble)
+                self.kept.add(segment["segment_id"])
                 continue
+            self.kept.discard(segment["segment_id"])
             log.info("deleted %s (%d bytes): receipted by the center, %d bytes too much", segment["path"], found, excess)
             self.deleted_segments += 1
             self.deleted_bytes += found

@@ -23,6 +23,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -79,6 +80,7 @@ class Uplink:
         self._look_seconds = pace.look_seconds
         self._known: set[str] | None = None
         self._scans = 0
+        self._scribe = ThreadPoolExecutor(1, "status")  # writes in the order asked: the last status is the last one written
         self._troubles: dict[str, tuple[int, str]] = {}  # by task: when (BOOTTIME ns), what
         self._ending = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -159,9 +161,10 @@ class Uplink:
     async def _close(self) -> None:
         self._live.close()
         try:
-            write_json(self._spool / STATUS_NAME, self._status(await self._books(Ledger.totals)))
+            await self._write_status()
         except (OSError, sqlite3.OperationalError) as error:
             log.warning("last status: %s", error)
+        self._scribe.shutdown()
         self._books.close()
         self._lock.close()
 
@@ -244,9 +247,12 @@ class Uplink:
 
     async def _status_for_ever(self) -> None:
         while True:
-            totals = await self._books(Ledger.totals)
-            await asyncio.to_thread(write_json, self._spool / STATUS_NAME, self._status(totals))
+            await self._write_status()
             await asyncio.sleep(self._look_seconds)
+
+    async def _write_status(self) -> None:
+        status = self._status(await self._books(Ledger.totals))
+        await asyncio.get_running_loop().run_in_executor(self._scribe, write_json, self._spool / STATUS_NAME, status)
 
     def _status(self, totals: Totals) -> dict[str, Any]:
         """What people see. Delivered for ever = `receipted` + `deleted_segments`; backlog = not receipted, set aside ones included."""

@@ -91,6 +91,7 @@ class Receipts:
         self._back_off_first = back_off_first
         self.on_refused: Callable[[], None] | None = None
         self._queue: asyncio.Queue[Receipt | asyncio.Event] = asyncio.Queue()
+        self._head: Receipt | asyncio.Event | None = None  # taken from the queue and not yet entered
         self.announced: set[str] = set()
         self.caught_up = asyncio.Event()
         self.read_once = asyncio.Event()
@@ -121,7 +122,7 @@ class Receipts:
             await entered.wait()
             self.read_once.set()
             self.caught_up.set()
-            await self._link.lost()
+            await self._link.lost(client)
             self.caught_up.clear()
 
     def item(self, node: str, item_id: str, element: ET.Element) -> None:
@@ -135,19 +136,15 @@ class Receipts:
             log.warning("%s", error)
 
     async def run(self) -> None:
-        """Take receipts until cancelled. One that the disk refused is tried again first: it is not taken off before it counts."""
+        """Take receipts until cancelled. One that the disk refused is tried again first, so that nothing behind it counts as read."""
         while True:
-            head = await self._queue.get()
-            if isinstance(head, asyncio.Event):
-                head.set()
-                continue
-            try:
-                await self._enter(head)
-            except BaseException:
-                # Cancelled or no disk: the hub keeps the item, and it is read again at the next connect; while this process
-                # lives, it goes back into the queue (order does not matter: the ledger takes any receipt at any time).
-                self._queue.put_nowait(head)
-                raise
+            if self._head is None:
+                self._head = await self._queue.get()
+            if isinstance(self._head, asyncio.Event):
+                self._head.set()
+            else:
+                await self._enter(self._head)
+            self._head = None
 
     async def _enter(self, receipt: Receipt) -> None:
         segment = await self._books(Ledger.segment, receipt.segment_id)

@@ -45,9 +45,9 @@ class Link:
             await self._online.wait()
         return self._client
 
-    async def lost(self) -> None:
-        """Wait until the connection is over (at once if there is none)."""
-        while self._client is not None:
+    async def lost(self, client: SoxClient) -> None:
+        """Wait until `client` is no longer the connection."""
+        while self._client is client:
             await self._offline.wait()
 
     async def run(self) -> None:

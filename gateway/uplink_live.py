@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from logbook.quantities import BY_ID
-from sox.documents import TransducerValue, data_document, format_si, xep0082
+from sox.documents import CALIBRATED, REASON, TransducerValue, data_document, format_si, xep0082
 
 
 class BadSnapshot(ValueError):
@@ -21,6 +21,7 @@ class SnapshotValue(msgspec.Struct):
     value: float | None = None
     reason: str | None = None
     raw: str | None = None
+    calibrated: bool = False
 
 
 class Snapshot(msgspec.Struct):
@@ -58,8 +59,10 @@ def data_item(found: Snapshot) -> ET.Element | None:
         timestamp = _time(found.utc_ns - found.boottime_ns + value.boottime_ns)
         if value.value is not None and math.isfinite(value.value):
             values.append(TransducerValue(identity, format_si(quantity, value.value), value.raw or None, timestamp))
+            if value.calibrated:
+                values.append(TransducerValue(identity + CALIBRATED, "true", None, timestamp))
         else:
-            values.append(TransducerValue(f"{identity}.reason", value.reason or "unknown", value.raw or None, timestamp))
+            values.append(TransducerValue(identity + REASON, value.reason or "unknown", value.raw or None, timestamp))
     return data_document(values) if values else None
 
 

@@ -27,6 +27,9 @@ TYPE_TRUCK = "vehicle"
 TYPE_CHANNEL = "other"
 UNIT_OF_TEXT = "enum"  # `units` is required by the XSD; its only unit for values that are not numbers
 
+REASON = ".reason"  # docs/formats.md 5: a quantity without number is sent as <quantity>.reason, a text
+CALIBRATED = ".calibrated"  # <quantity>.calibrated is "true" under a profile; absent means uncalibrated, so no mark is ever forgotten
+
 _ESCAPED_LEVELS = 2  # Keio's readers unescape once more what the parser already unescaped
 _ESCAPES = (("&lt;", "<"), ("&gt;", ">"), ("&apos;", "'"), ("&quot;", '"'), ("&amp;", "&"))  # & last: one level only
 _DEEPEST = 8  # nesting of wrappers that is followed; all known dialects need 2

@@ -125,6 +125,26 @@ def test_refused_uploads_set_a_segment_aside_and_it_blocks_nothing(ledger: Ledge
     assert ledger.deletable() == []
 
 
+def test_a_segment_that_was_set_aside_has_its_turn_again_however_many_wait(ledger: Ledger, now: Now) -> None:
+    """A truck that never catches up with its images must not keep a reading back for ever because a hub was misconfigured for an hour."""
+    ledger.add([found(1, "images"), found(2), found(3, "images"), found(4)])
+    for _ in range(REFUSALS_MAX):
+        ledger.upload_refused(found(1, "images").segment_id, "http: 413")
+        ledger.upload_refused(found(2).segment_id, "http: 413")
+    now.ns += 7 * 3600 * 10**9
+    order: list[str] = []
+    while (segment := ledger.next_upload(frozenset(order))) is not None:
+        order.append(segment.segment_id)
+    assert order == [found(2).segment_id, found(4).segment_id, found(1, "images").segment_id, found(3, "images").segment_id]
+
+
+def test_the_ledger_holds_capabilities_and_is_for_its_own_user_only(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    announce(ledger, found(1))
+    assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
+    ledger.close()
+
+
 def test_refusals_of_the_center_are_bounded(ledger: Ledger) -> None:
     outcomes = []
     for _ in range(REFUSALS_MAX):

@@ -101,6 +101,22 @@ def test_it_never_deletes_an_unreceipted_segment_however_full_the_disk_is(tmp_pa
     assert problem == f"{3 * SIZE} bytes too much, and nothing more is receipted"
 
 
+def test_receipted_files_that_cannot_go_do_not_hide_the_others_and_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bad = sweeper.BATCH + 10
+    ledger = fill(tmp_path, bad + 2, receipted=set(range(1, bad + 3)))
+    for number in range(1, bad + 1):
+        (tmp_path / FOLDER / f"{number:06d}-readings.mcap").write_bytes(b"not what was receipted")
+    with uplink(tmp_path, ledger):
+        work = Sweeper(truck(tmp_path, quota=0))
+        for _ in range(3):
+            problem = work.sweep()
+    assert present(tmp_path) == list(range(1, bad + 1))
+    assert problem is not None and "nothing more is receipted" in problem
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == bad
+    work.write_status(problem)
+    assert json.loads((tmp_path / "sweeper.json").read_text())["kept"] == bad
+
+
 def test_it_deletes_nothing_while_there_is_room(tmp_path: Path) -> None:
     ledger = fill(tmp_path, 3, receipted={1, 2, 3})
     with uplink(tmp_path, ledger):
@@ -152,7 +168,7 @@ def test_a_path_that_is_no_sealed_segment_is_kept(tmp_path: Path, path: str) -> 
     (tmp_path / FOLDER).mkdir()
     work = Sweeper(truck(tmp_path, quota=0))
     assert work._delete([{"segment_id": "s", "path": path, "size": 0}], 1) == []
-    assert work.kept == 1
+    assert len(work.kept) == 1
 
 
 def test_a_file_that_is_not_the_receipted_one_is_kept(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import socket
 import sqlite3
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from aiohttp import web
 
 from gateway import uplink
 from gateway.ledger import REFUSALS_MAX, Found, Ledger
+from gateway.uplink_announcer import Receipts
 from gateway.uplink_books import Books
 from gateway.uplink_bulk import Bulk, is_refusal
+from gateway.uplink_link import Link
 from gateway.uplink_live import BadSnapshot, data_item, snapshot
 from gateway.uplink_scan import Unreadable, describe, scan
 from gateway.uplink_sender import Numbers, Sender
@@ -26,7 +29,7 @@ from logbook.segment import Segments
 from sox.client import Slot
 from sox.documents import parse_data, parse_xep0082
 from sox.errors import SoxError, TransferError
-from sox.segments import Receipt
+from sox.segments import STORED, Receipt, receipt_document
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -206,6 +209,80 @@ async def test_ids_go_on_above_what_the_hub_has_when_the_ledger_was_lost(books: 
     assert [await numbers.next(), await numbers.next()] == ["42", "43"]
     await numbers.above([("43", None)])  # type: ignore[list-item]
     assert await numbers.next() == "44"
+
+
+def test_a_calibrated_value_is_marked_and_an_uncalibrated_one_is_not() -> None:
+    item = data_item(snapshot(datagram(pressure=value(1.0) | {"calibrated": True}, humidity=value(2.0)), "truck-1"))
+    assert item is not None
+    assert [(v.id, v.typed) for v in parse_data(item)] == [("pressure", "1"), ("pressure.calibrated", "true"), ("humidity", "2")]
+
+
+# -- receipts
+
+
+class Node:
+    """A client with the receipts node alone."""
+
+    def __init__(self, *receipts: Receipt) -> None:
+        self.receipts = receipts
+        self.reads = 0
+
+    async def subscribe(self, node: str) -> None:
+        return
+
+    async def items(self, node: str, most: int) -> list[tuple[str, Any]]:
+        self.reads += 1
+        return [(receipt.segment_id, receipt_document(receipt, UTC_NS)) for receipt in self.receipts]
+
+
+def delivered(books_of: Path) -> Receipt:
+    """The receipt of a segment that lies sealed in the spool."""
+    path = seal(books_of, 1)
+    description = describe(path)
+    return Receipt(f"truck-1-{FOLDER}-000001-readings", STORED, description.sha256, description.size, "")
+
+
+async def receipts_of(books: Books, spool: Path, node: Node) -> tuple[Receipts, Link]:
+    await books(Ledger.add, scan(spool, "truck-1", set())[0])
+    link = Link(None, None, 0.01)  # type: ignore[arg-type]
+    link._client = node  # type: ignore[assignment]
+    return Receipts("truck-1", spool, books, link, 0.01), link
+
+
+async def test_receipts_do_not_count_as_read_while_the_disk_refuses_one(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = delivered(tmp_path / "spool")
+    receipts, _ = await receipts_of(books, tmp_path / "spool", Node(receipt))
+    following = asyncio.create_task(receipts.follow())
+
+    def full(*_: object) -> str:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "receipt", full)
+        for _ in range(3):
+            with pytest.raises(sqlite3.OperationalError):
+                await receipts.run()
+            assert not receipts.read_once.is_set(), "bulk would upload again what is delivered"
+    running = asyncio.create_task(receipts.run())
+    await asyncio.wait_for(receipts.read_once.wait(), 20)
+    assert await states(books) == {"receipted": 1}
+    for task in (following, running):
+        task.cancel()
+
+
+async def test_a_connection_that_replaced_another_unseen_has_its_receipts_read_too(books: Books, tmp_path: Path) -> None:
+    receipt = delivered(tmp_path / "spool")
+    before, after = Node(), Node(receipt)
+    receipts, link = await receipts_of(books, tmp_path / "spool", before)
+    following = asyncio.create_task(receipts.follow())
+    await until(lambda: before.reads == 1)
+    link._client = after  # type: ignore[assignment]  # while what came over the first is still being entered
+    running = asyncio.create_task(receipts.run())
+    await until(lambda: after.reads == 1 and receipts.outcomes == {"delivered": 1})
+    for task in (following, running):
+        task.cancel()
 
 
 # -- what the folder says
@@ -456,6 +533,28 @@ async def test_a_full_disk_is_told_and_never_an_exit(tmp_path: Path, hub_files: 
     await until(lambda: json.loads(status.read_text())["segments"]["sealed"] == 1)
     work.stop()
     await running
+
+
+async def test_the_last_status_is_the_last_one_written(tmp_path: Path, hub_files: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A status being written when the end comes must not replace the one that says how it ended."""
+    real, begun, released = uplink.write_json, threading.Event(), threading.Event()
+
+    def slow(path: Path, status: dict[str, Any]) -> None:
+        if not status["draining"]:
+            begun.set()
+            released.wait(30)
+        real(path, status)
+
+    (tmp_path / "spool").mkdir()
+    monkeypatch.setattr(uplink, "write_json", slow)
+    work = uplink.Uplink(uplink.config.load(write_config(tmp_path)))
+    running = asyncio.create_task(work.run())
+    await until(begun.is_set)
+    work.stop()
+    asyncio.get_running_loop().call_later(0.3, released.set)
+    await running
+    await asyncio.sleep(0.3)  # time for a late writer
+    assert json.loads((tmp_path / "spool" / "uplink.json").read_text())["draining"]
 
 
 async def test_a_segment_sealed_just_before_the_end_is_waited_for_while_draining(tmp_path: Path, hub_files: None) -> None:
