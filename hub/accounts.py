@@ -1,7 +1,8 @@
 """Accounts: random passwords in files of the owner's alone, registered by ejabberd itself while it starts.
 
 There is no HTTP API, no in-band registration and no Erlang distribution through which an account could be made: the only way in is
-the folder of secrets on the hub's own disk. Start the hub again after adding one. The hub stores SCRAM-SHA-256 keys, not passwords.
+the folder of secrets on the hub's own disk. Start the hub again after adding one, or after removing one: an account without a secret
+is removed with its rights. The hub stores SCRAM-SHA-256 keys, not passwords.
 """
 
 import os
@@ -20,7 +21,10 @@ CENTER = "center"
 REGISTER = """
     {ok, Host} = {ok, list_to_binary(os:getenv("CRUISERS_DOMAIN"))},
     Folder = os:getenv("CRUISERS_SECRETS"),
-    {ok, Names} = file:list_dir(Folder),
+    {ok, Listed} = file:list_dir(Folder),
+    Names = [Name || Name <- Listed, not lists:member($., Name)],
+    [ok = ejabberd_auth:remove_user(User, Server)
+     || {User, Server} <- ejabberd_auth:get_users(Host), not lists:member(binary_to_list(User), Names)],
     [begin
         {ok, Password} = file:read_file(filename:join(Folder, Name)),
         User = list_to_binary(Name),
@@ -28,7 +32,7 @@ REGISTER = """
             ok -> ok;
             {error, exists} -> ok = ejabberd_auth:set_password(User, Host, Password)
         end
-     end || Name <- Names, not lists:member($., Name)],
+     end || Name <- Names],
     ok = file:write_file(os:getenv("CRUISERS_REGISTERED"), <<>>).
 """
 

@@ -160,7 +160,7 @@ def test_tls_older_than_1_2_is_refused(hub):
 
 
 def test_after_sigterm_no_process_no_port_and_no_ready_file_is_left_and_the_home_serves_again(start_hub, tmp_path):
-    first = start_hub(tmp_path, "--trucks", "truck-1").wait_ready()
+    first = start_hub(tmp_path, "--trucks", "truck-1,truck-8").wait_ready()
     processes = below(first.process.pid)
     assert first.info["ejabberd_pid"] in processes and len(processes) > 3
     assert first.stop() == 0
@@ -170,10 +170,15 @@ def test_after_sigterm_no_process_no_port_and_no_ready_file_is_left_and_the_home
     ca = Path(first.info["ca_file"]).read_bytes()
     secret = (Path(first.info["secrets"]) / "truck-1").read_bytes()
 
+    retired = Path(first.info["secrets"]) / "truck-8"
+    password = retired.read_text("ascii")
+    retired.unlink()
+
     second = start_hub(tmp_path, "--trucks", "truck-1,truck-9").wait_ready()
     assert Path(second.info["ca_file"]).read_bytes() == ca
     assert (Path(second.info["secrets"]) / "truck-1").read_bytes() == secret
     assert log_in(second, "truck-1") == log_in(second, "truck-9") == "in"
+    assert log_in(second, "truck-8", password) == "not-authorized", "an account without a secret is gone"
     assert second.stop(signal.SIGINT) == 0
 
 
