@@ -142,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m center", description="Receive, verify, receipt, archive and show what trucks send.")
     parser.add_argument("config", type=Path, help="TOML file (see center/config.py)")
-    parser.add_argument("--ready", type=Path, help='JSON file {"url", "pid"}, written once the page answers')
+    parser.add_argument("--ready", type=Path, help='JSON file {"url", "pid"}, written once the page answers, removed at the end')
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
@@ -154,8 +154,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigError, ArchiveError) as error:
         print(f"center: {error}", file=sys.stderr)
         return 2
-    with listener:
-        asyncio.run(service.run(listener, options.ready))
+    try:
+        with listener:
+            asyncio.run(service.run(listener, options.ready))
+    finally:
+        if options.ready is not None:
+            options.ready.unlink(missing_ok=True)
     return 0
 
 

@@ -185,7 +185,11 @@ def _bytes_acknowledged(connection: socket.socket) -> int:
 
 
 def _context(url: str, ca_file: str | Path) -> ssl.SSLContext:
-    if urlsplit(url).scheme != "https":
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:  # its text would repeat the address
+        scheme = ""
+    if scheme != "https":
         raise TransferError("bad-address", "only https addresses are used")
     try:
         return tls_context(ca_file)

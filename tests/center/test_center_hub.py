@@ -17,9 +17,9 @@ import pytest
 from center.archive import file_sha256
 from sox import nodes
 from sox.client import SoxClient
-from sox.documents import TransducerValue, data_document, parse_data
+from sox.documents import TransducerValue, data_document, parse_data, parse_device
 from sox.errors import SoxError
-from sox.segments import announcement_document
+from sox.segments import RECEIPTED, announcement_document
 from sox.transfer import put_file
 
 pytestmark = pytest.mark.timeout(120)
@@ -176,6 +176,8 @@ async def test_an_announced_segment_is_fetched_verified_stored_and_receipted(hub
     async with Truck(hub, "truck-1") as truck:
         await truck.announce(made, await truck.upload(made))
         receipt = await truck.receipt()
+        [(_, description)] = await truck.client.items(nodes.meta(nodes.channel("truck-1", "receipts")))
+    assert [transducer.id for transducer in parse_device(description).transducers] == list(RECEIPTED)
     assert receipt == {
         "id": made.announcement.segment_id, "state": "stored", "sha256": file_sha256(made.path), "size": str(made.path.stat().st_size),
         "reason": "",
@@ -318,3 +320,4 @@ def test_sigterm_ends_an_open_event_stream_and_leaves_no_process(center):
         assert city.stop() == 0
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+    assert not (city.folder / "center.ready").exists()

@@ -263,9 +263,10 @@ def test_an_address_that_is_not_the_servers_name_is_refused(tls, source):
     assert with_server(tls, answering("201 Created"), work) in ("certificate", "connection")
 
 
-def test_plain_http_is_never_spoken(tls, source, tmp_path):
+@pytest.mark.parametrize("start", ["http://127.0.0.1:1", "https://[broken", "//127.0.0.1", ""])
+def test_nothing_but_an_https_address_is_followed(tls, source, tmp_path, start):
     async def main() -> None:
-        url = f"http://127.0.0.1:1{PATH}"
+        url = start + PATH
         with pytest.raises(TransferError) as put:
             await put_file(Slot(url, {}, url), source, tls.ca)
         with pytest.raises(TransferError) as get:
