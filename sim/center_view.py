@@ -1,14 +1,15 @@
 """The demo's terminal: what the center knows, read from the center's own API once a beat, as a live table of at most 80 columns."""
 
+import http.client
 import json
 import sys
 import types
-import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sim.demo import Demo
 
 WIDTH = 80
+RAW_WIDTH = 24  # a long one must not push the others out
 API_SECONDS = 2.0
 
 
@@ -64,7 +66,7 @@ class CenterView:
         try:
             with urllib.request.urlopen(f"{self.demo.page.rstrip('/')}/api/trucks", timeout=API_SECONDS) as answer:
                 trucks = json.load(answer)["trucks"]
-        except (urllib.error.URLError, TimeoutError) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # not there, cut off, or half an answer
             self.words = f"the center does not answer: {error}"
             return {}
         found: dict[str, Any] = next((truck for truck in trucks if truck["truck"] == self.demo.options.truck), {})
@@ -76,7 +78,7 @@ class CenterView:
         table.add_column("value", justify="right", no_wrap=True)
         table.add_column("unit", no_wrap=True)
         table.add_column("age", justify="right", no_wrap=True)
-        table.add_column("raw", justify="right", overflow="ellipsis", no_wrap=True, style="dim")
+        table.add_column("raw", justify="right", overflow="ellipsis", no_wrap=True, style="dim", max_width=RAW_WIDTH)
         values = truck.get("values", {})
         for quantity_id in TEN:
             table.add_row(*_row(quantity_id, values.get(quantity_id)))
@@ -108,10 +110,12 @@ class CenterView:
             highlight=False,
         )
         for gap in result["gaps"][:10]:
-            self.console.print(f"gap  {gap}", highlight=False)
+            self.console.print(f"gap  {gap}", highlight=False, markup=False)
         if result["missing"]:
             self.console.print(f"did not arrive: {', '.join(result['missing'])}", style="red", highlight=False)
-        else:
+        for line in result["wrong"]:
+            self.console.print(f"wrong  {line}", style="red", highlight=False, markup=False)
+        if result["ok"]:
             self.console.print("everything arrived", style="green", highlight=False)
 
 
@@ -119,8 +123,8 @@ def _row(quantity_id: str, live: dict[str, Any] | None) -> tuple[str, str, str, 
     quantity = BY_ID[quantity_id]
     if live is None:
         return quantity.name, "-", quantity.display.unit, "-", ""
-    value = live["reason"] if live["value"] is None else f"{quantity.display.shown(live['value']):.{quantity.decimals}f}"
-    return quantity.name, value, quantity.display.unit, f"{live['age_s']:.1f} s", live["raw"] or ""
+    value = escape(str(live["reason"])) if live["value"] is None else f"{quantity.display.shown(live['value']):.{quantity.decimals}f}"
+    return quantity.name, value, quantity.display.unit, f"{live['age_s']:.1f} s", escape(live["raw"] or "")
 
 
 def _progress(truck: dict[str, Any], status: dict[str, Any]) -> str:

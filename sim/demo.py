@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from logbook import files
 from logbook.quantities import TEN
 from sim import outcome, truth
 from sim.center_view import CenterView
@@ -33,6 +34,7 @@ DELIVER_SECONDS = 60.0  # for the last segments to be sealed, uploaded, fetched 
 SEGMENT_SECONDS = 10.0  # a truck seals every 60 s; a demo should show receipts before one has lost interest
 SOLAR_HOUR = 10.5  # of the simulated day at the start: there is ultraviolet light to measure, also at night
 GRACE_SECONDS = 15.0  # from SIGTERM to SIGKILL
+INTERRUPTED = 130  # exit code: Ctrl-C before the seconds were over (128 + SIGINT, as shells have it)
 HUB, TRUCK, GPSD, CENTER, RECORDER, UPLINK, SWEEPER = "hub", "truck", "gpsd", "center", "recorder", "uplink", "sweeper"
 
 
@@ -90,6 +92,7 @@ class Demo:
         self.hub: dict[str, Any] = {}
         self.truck: dict[str, Any] = {}
         self.page = ""
+        self.trouble: list[str] = []  # what went wrong at the end of the shift
         self.stopping = threading.Event()
 
     # --- start, in the order in which one needs the other ---
@@ -193,17 +196,27 @@ class Demo:
         """Ends the shift in order and waits until all is delivered; returns the chips' counters."""
         self.children[TRUCK].signal(signal.SIGUSR1)
         stopped = self._ready(TRUCK, self.home / "truck" / "stopped.json")
-        self.children[RECORDER].watch()  # one that was just killed must come back to fetch the head's last frames
         recorder = self.children[RECORDER]
-        if not recorder.running():
-            time.sleep(1.5)
-            recorder.watch()
-        recorder.stop(GRACE_SECONDS)
+        self._wait_for_recorder()
+        if not recorder.stop(GRACE_SECONDS):
+            self.trouble.append("the recorder did not end by itself and was killed")
+        elif recorder.returncode:
+            self.trouble.append(f"the recorder ended with exit code {recorder.returncode}: {recorder.last_line()}")
         deadline = time.monotonic() + DELIVER_SECONDS
         while time.monotonic() < deadline and not self.delivered():
             self.watch_delivery()
             time.sleep(0.2)
         return stopped
+
+    def _wait_for_recorder(self) -> None:
+        """One that was just killed must come back to fetch the head's last frames; it holds its lock when it takes SIGTERM in order."""
+        recorder, lock = self.children[RECORDER], self.home / "spool" / "recorder.lock"
+        deadline = time.monotonic() + READY_SECONDS
+        while not (recorder.running() and lock.exists() and files.is_locked(lock)):
+            if time.monotonic() > deadline:
+                raise ChildFailed(f"{RECORDER}: does not come back; its last words: {recorder.last_line()}")
+            recorder.watch()
+            time.sleep(0.1)
 
     def watch_delivery(self) -> None:
         """Keeps the uplink and the center alive while the last segments travel."""
@@ -232,6 +245,18 @@ class Demo:
             forced += [child.name for child in started if not child.wait(GRACE_SECONDS)]
         return forced
 
+    def undelivered(self, archived: int) -> list[str]:
+        """What of the spool the center does not have, in words: segments not sealed, not receipted, or receipted and not among the
+        `archived` ones."""
+        open_files = len(list((self.home / "spool").glob("*/*.open")))
+        sealed = len(list((self.home / "spool").glob("*/*.mcap")))
+        status = self.uplink_status()
+        receipted = status.get("segments", {}).get("receipted", 0)
+        found = [f"segments: {open_files} not sealed"] if open_files else []
+        found += [f"segments: {sealed - receipted} of {sealed} without receipt"] if receipted < sealed else []
+        delivered = receipted + status.get("deleted_segments", 0)
+        return found + ([f"segments: {delivered} receipted, {archived} in the archive"] if archived < delivered else [])
+
     def result(self, stopped: dict[str, Any]) -> dict[str, Any]:
         """What arrived, for the summary and for --json."""
         archive = outcome.read_archive(self.home / "archive" / self.options.truck)
@@ -243,15 +268,17 @@ class Demo:
         missing = [quantity for quantity in TEN if quantity not in comparisons or comparisons[quantity].values == 0]
         missing += ["images"] if archive.images == 0 else []
         missing += ["receipts"] if counts.get("receipted", 0) == 0 else []
+        wrong = outcome.problems(archive, comparisons, chip_samples) + self.undelivered(archive.segments) + self.trouble
         return {
-            "ok": not missing,
+            "ok": not missing and not wrong,
             "missing": missing,
+            "wrong": wrong,
             "quantities": outcome.rows(comparisons),
             "imu": {"chip_samples": chip_samples, "center_samples": archive.imu_samples},
             "head_frames": {"missing": archive.missing_frames, "repeated": archive.repeated_frames},
             "images": archive.images,
             "segments": {"announced": counts.get("receipted", 0) + counts.get("announced", 0), "receipted": counts.get("receipted", 0)},
-            "gaps": archive.gaps,
+            "gaps": [str(gap) for gap in archive.gaps],
             "head": archive.head,
             "start": {"boottime_ns": start[0], "utc_ns": start[1]},
             "restarts": {child.name: child.restarts for child in self.children.values() if child.restarts},
@@ -264,6 +291,10 @@ def check(options: Options) -> None:
     """Everything that can be refused before anything is started; raises DemoError."""
     if options.seconds is not None and options.seconds <= 0:
         raise DemoError("--seconds must be more than 0")
+    if options.home is not None and options.home.exists() and (not options.home.is_dir() or any(options.home.iterdir())):
+        raise DemoError(f"--home {options.home}: is not an empty folder")
+    if options.json_file is not None and not options.json_file.absolute().parent.is_dir():
+        raise DemoError(f"--json {options.json_file}: no folder {options.json_file.absolute().parent}")
     find_gpsd()
     if options.page_port:
         check_port(options.page_port)
@@ -275,7 +306,8 @@ def check(options: Options) -> None:
 
 
 def run(options: Options, view_factory: Callable[[Demo], CenterView] = CenterView) -> int:
-    """Runs the demo; returns its exit code: 0 whole (or Ctrl-C), 1 something did not arrive or broke, 2 it could not start."""
+    """Runs the demo; returns its exit code: 0 whole (or Ctrl-C where it has no end), 1 something did not arrive, arrived wrong or broke,
+    130 Ctrl-C before the end. Raises DemoError where it cannot start."""
     check(options)
     home = options.home or Path(tempfile.mkdtemp(prefix="cruisers-demo-"))
     home.mkdir(parents=True, exist_ok=True)
@@ -300,8 +332,10 @@ def run(options: Options, view_factory: Callable[[Demo], CenterView] = CenterVie
                 view.update()
                 result = demo.result(stopped)
                 code = 0 if result["ok"] else 1
+            elif options.seconds is not None:
+                code = INTERRUPTED
     except KeyboardInterrupt:
-        code = 130 if options.seconds is not None else 0
+        code = INTERRUPTED if options.seconds is not None else 0
     except ChildFailed as error:
         print(f"cruisers demo: {error}", file=sys.stderr)
         code = 1

@@ -6,6 +6,7 @@ in the terminal reaches the demo alone, which then stops its children in order.
 """
 
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -18,8 +19,11 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 RESTART_DELAY = 1.0  # seconds, as RestartSec in the truck's units
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
+    """In the child, before its program: asks for SIGTERM when `parent` dies, and ends if that is dead already."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def as_hardware() -> bool:
@@ -67,7 +71,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # after the change of user, which would clear it
+                preexec_fn=functools.partial(_die_with_parent, os.getpid()),  # after the change of user, which would clear it
                 user=self.user,
             )
 
@@ -149,8 +153,9 @@ class Memory:
             own[pid] = peak
             children.setdefault(int(fields["PPid"]), []).append((pid, fields["Name"], peak))
         for pid, name in names.items():
-            if pid in own:
-                self._note(name, own[pid])
+            if pid not in own:
+                continue  # it ended, or never began (0)
+            self._note(name, own[pid])
             stack = list(children.get(pid, ()))
             while stack:
                 child, comm, peak = stack.pop()
