@@ -109,7 +109,7 @@ class Gateway:
 def truck(tmp_path: Path) -> Iterator[tuple[SimulatedHead, Clock, collections.Counter[str]]]:
     made: collections.Counter[str] = collections.Counter()
     clock = Clock()
-    head = SimulatedHead(tmp_path, lambda t_us: STILL, lambda sensor, t_us, values: made.update([sensor]), clock, ticks_before_wrap_s=4)
+    head = SimulatedHead(tmp_path, lambda t_us: STILL, lambda sensor, t_us, values: made.update([sensor]), clock, ticks_before_wrap_s=3)
     try:
         yield head, clock, made
     finally:
@@ -125,14 +125,14 @@ def test_every_sample_of_every_chip_arrives_once_over_a_closed_port_and_a_wrap_o
     gateway.open()
     gateway.listen(lambda: len(gateway.samples) == 6)
     gateway.close()
-    time.sleep(3)  # nobody listens: the ring keeps it
+    time.sleep(1.5)  # nobody listens: the ring keeps it
     gateway.open()
     gateway.listen(lambda: any(frame.ticks >> 30 == 1 for frame in gateway.seen))
     head.stop_clock()
     # The simulated FIFO is as small as the real one: on a host that stops this process for 200 ms it overflows, and the head must say so.
     gateway.listen(lambda: gateway.samples == made or gateway.overflows())
     gateway.close()
-    assert gateway.samples["icm20948"] > 400
+    assert gateway.samples["icm20948"] > 250
     assert head.starts == 1
     if gateway.overflows():
         made.subtract(gateway.samples)

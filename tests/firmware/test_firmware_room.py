@@ -87,9 +87,9 @@ async def work(tasks, seconds):
         await asyncio.sleep_ms(50)
 async def run():
     watch = asyncio.create_task(head._watch())
-    await work((0, 1, 3), 2)
+    await work((0, 1, 3), 1)
     hung = machine.feeds
-    await work((0, 1, 2, 3), 2)
+    await work((0, 1, 2, 3), 1)
     watch.cancel()
     print(machine.timeout, hung, machine.feeds > 0)
 asyncio.run(run())

@@ -109,7 +109,7 @@ def test_dead_sources_never_stop_another(tmp_path: Path, head: HeadStandIn) -> N
 
 def test_a_segment_can_be_read_alone_with_trims_and_clock(tmp_path: Path, head: HeadStandIn) -> None:
     config = truck(tmp_path, head.link)
-    config.readings_segment_seconds = 0.5
+    config.readings_segment_seconds = 0.2
     running = Running(config)
     with running:
         wait_for(lambda: len(list((tmp_path / "spool").glob("*/*.mcap"))) >= 3, "segments")
