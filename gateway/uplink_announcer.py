@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from gateway.clock import boottime_ns
 from gateway.ledger import Ledger, Segment
 from gateway.uplink_books import Books
-from gateway.uplink_link import Link
+from gateway.uplink_link import REFUSING_CONDITIONS, Link
 from gateway.uplink_scan import Unreadable, describe
 from sox import nodes
 from sox.account import back_off
@@ -58,13 +58,23 @@ class Announcer:
                 await self._idle()
 
     async def _announce_due(self) -> int:
+        """Announce what is due; returns how many. One that the hub refuses does not hold up the others; it is raised after them."""
         due = await self._books(Ledger.to_announce, self._repeat_seconds)
+        refused: SoxError | None = None
         for segment in due:
             client = await self._link.client()
             self._receipts.announced.add(segment.segment_id)  # before: the receipt may come sooner than the hub's answer
-            await client.publish(self._node, segment.segment_id, announcement_document(_announcement(segment, self._truck)))
+            try:
+                await client.publish(self._node, segment.segment_id, announcement_document(_announcement(segment, self._truck)))
+            except SoxError as error:
+                if error.condition not in REFUSING_CONDITIONS:
+                    raise
+                refused = error
+                continue
             await self._books(Ledger.announced, segment.segment_id, segment.url or "")
             self.announcements += 1
+        if refused is not None:
+            raise refused
         return len(due)
 
     async def _idle(self) -> None:

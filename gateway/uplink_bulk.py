@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from gateway.ledger import Ledger, Segment
 from gateway.uplink_books import Books
-from gateway.uplink_link import Link
+from gateway.uplink_link import REFUSING_CONDITIONS, Link
 from gateway.uplink_scan import Unreadable, describe
 from sox.account import back_off
 from sox.client import SoxClient
@@ -30,8 +30,6 @@ CONTENT_TYPE = "application/octet-stream"
 PAUSE_MOST_SECONDS = 60.0  # between two tries of anything
 SEGMENT_MOST_SECONDS = 600.0  # between two tries of the same segment
 IDLE_SECONDS = 2.0  # between two looks into the ledger when nobody says that something was sealed
-# Stanza errors (RFC 6120, 8.3.3) that concern this file or this account; all others (no service, no room, time-out) concern the hub.
-REFUSING_CONDITIONS = frozenset({"not-acceptable", "bad-request", "forbidden", "not-allowed", "policy-violation", "bad-slot"})
 BUSY_STATUSES = (408, 429)  # request time-out, too many requests: of the 4xx, these two say "later"
 
 log = logging.getLogger("uplink")
@@ -167,4 +165,4 @@ def is_refusal(error: SoxError) -> bool:
         if error.condition == "http" and error.status is not None:
             return error.status < 500 and error.status not in BUSY_STATUSES
         return error.condition == "size"
-    return error.condition in REFUSING_CONDITIONS
+    return error.condition in REFUSING_CONDITIONS or error.condition == "bad-slot"

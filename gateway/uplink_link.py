@@ -11,6 +11,9 @@ from sox.account import STEADY_SECONDS, back_off
 from sox.client import SoxClient
 from sox.errors import SoxError
 
+# Stanza errors (RFC 6120, 8.3.3) that concern what was asked or this account; all others (no service, no room, time-out) concern the hub.
+REFUSING_CONDITIONS = frozenset({"not-acceptable", "bad-request", "forbidden", "not-allowed", "policy-violation"})
+
 log = logging.getLogger("uplink")
 
 OnItem = Callable[[str, str, ET.Element], None]

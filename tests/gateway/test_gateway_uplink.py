@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway import uplink
 from gateway.ledger import REFUSALS_MAX, Found, Ledger
-from gateway.uplink_announcer import Receipts
+from gateway.uplink_announcer import Announcer, Receipts
 from gateway.uplink_books import Books
 from gateway.uplink_bulk import Bulk, is_refusal
 from gateway.uplink_link import Link
@@ -285,6 +285,29 @@ async def test_a_connection_that_replaced_another_unseen_has_its_receipts_read_t
         task.cancel()
 
 
+async def test_an_announcement_that_the_hub_refuses_does_not_hold_up_the_others(books: Books, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        seal(tmp_path / "spool", number)
+    receipts, link = await receipts_of(books, tmp_path / "spool", Node())
+    ids = [f"truck-1-{FOLDER}-{number:06d}-readings" for number in (1, 2, 3)]
+    for identity in ids:
+        await books(Ledger.uploaded, identity, "https://hub/x")
+
+    class Picky(Node):
+        async def publish(self, node: str, item_id: str, element: Any) -> None:
+            if item_id == ids[0]:
+                raise SoxError("not-acceptable", "payload too big")
+
+    link._client = Picky()  # type: ignore[assignment]
+    receipts.caught_up.set()
+    announcer = Announcer("truck-1", books, link, receipts, 600.0, 0.01)
+    running = asyncio.create_task(announcer.run())
+    await until(lambda: announcer.announcements == 2 and announcer.problem is not None)
+    running.cancel()
+    assert "not-acceptable" in (announcer.problem or "")
+    assert await states(books) == {"uploaded": 1, "announced": 2}
+
+
 # -- what the folder says
 
 
@@ -378,7 +401,7 @@ async def bulk_until(books: Books, spool: Path, shop: tuple[Shop, str, str], wan
     """Run bulk until the ledger's counts are `wanted`."""
     link = FakeLink()
     link.fake.url = shop[1]
-    bulk = Bulk(spool, shop[2], books, link, asyncio.Event(), 0.01)  # type: ignore[arg-type]
+    bulk = Bulk(spool, shop[2], books, link, asyncio.Event(), 0.001)  # type: ignore[arg-type]
     await books(Ledger.add, scan(spool, "truck-1", set())[0])
     task = asyncio.create_task(bulk.run())
     try:
