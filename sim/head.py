@@ -124,6 +124,13 @@ class SimulatedHead:
         """True when the program has ended by itself and nothing restarted it yet."""
         return self._child is None or self._child.poll() is not None
 
+    def check(self) -> None:
+        """Raises HeadError when what imitates the head's silicon has broken: then it is the simulation that is silent, not the head."""
+        if self.server.error is not None:
+            raise HeadError(f"the simulated buses broke: {type(self.server.error).__name__}: {self.server.error}")
+        if not self._thread.is_alive():
+            raise HeadError("the bridge between the program and its port broke (see the log)")
+
     def stop_clock(self) -> None:
         """Ignition off: the chips make what is due until now and then no more; the buses still answer, the program runs on."""
         with self.server.lock:

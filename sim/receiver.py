@@ -39,6 +39,10 @@ QUANTITIES = ("latitude", "longitude", "altitude", "speed", "bearing")
 _NAV_PVT = struct.Struct("<IHBBBBBBIiBBBBiiiiIIiiiiiIIHBBIihH")
 
 
+class ReceiverError(Exception):
+    """The simulated receiver sends no more; the text says so in one line."""
+
+
 def ubx(message_class: int, identity: int, payload: bytes) -> bytes:
     """One UBX frame: sync, class, id, length, payload and the 8-bit Fletcher sum over class to payload."""
     body = struct.pack("<BBH", message_class, identity, len(payload)) + payload
@@ -107,6 +111,11 @@ class Receiver:
     def start(self) -> None:
         """Begins to send."""
         self._thread.start()
+
+    def check(self) -> None:
+        """Raises ReceiverError when it should send and its thread has broken."""
+        if not self._thread.is_alive():
+            raise ReceiverError("the receiver broke (see the log)")
 
     def stop(self) -> None:
         """Ends the thread and closes the port."""

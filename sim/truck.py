@@ -26,7 +26,7 @@ from sim.clock import Clock, utc_ns
 from sim.drive import DriveError, Source, overlay
 from sim.head import HeadError, SimulatedHead
 from sim.processes import as_hardware
-from sim.receiver import SENSOR, Receiver
+from sim.receiver import SENSOR, Receiver, ReceiverError
 from sim.truth import TruthLog
 from sim.world import World
 
@@ -79,6 +79,13 @@ class Truck:
         """Raises TruckError when a part that should run does not."""
         if self._camera is not None and self._camera.poll() is not None:
             raise TruckError(f"the camera ended with exit code {self._camera.returncode}")
+        try:
+            if self._head is not None:
+                self._head.check()
+            if self._receiver is not None:
+                self._receiver.check()
+        except (HeadError, ReceiverError) as error:
+            raise TruckError(str(error)) from error
 
     def ignition_off(self) -> dict[str, dict[str, int]]:
         """Stops the chips' clock; returns the number of samples of each sensor."""

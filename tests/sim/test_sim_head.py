@@ -12,7 +12,7 @@ import serial
 
 from logbook.quantities import TABLE
 from sim.clock import Clock
-from sim.head import INPUT_BYTES, SimulatedHead
+from sim.head import INPUT_BYTES, HeadError, SimulatedHead
 
 pytestmark = pytest.mark.timeout(60)
 VALUES = {quantity.id: min(max(300.0, quantity.low), quantity.high) for quantity in TABLE}
@@ -325,3 +325,36 @@ def test_nothing_is_left_behind(tmp_path):
     assert not Path(f"/proc/{pid}").exists()
     assert not head.link.exists()
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_world_that_breaks_is_told_and_is_no_silent_head(tmp_path):
+    def broken(t_us: int) -> dict[str, float]:
+        raise ZeroDivisionError("no such street")
+
+    (tmp_path / "program.py").write_text(
+        "import machine\ni2c = machine.I2C(0, scl=machine.Pin(5), sda=machine.Pin(4), freq=400000)\n"
+        "i2c.writeto(0x44, b'\\xfd')\nwhile True:\n    i2c.scan()\n"
+    )
+    head = SimulatedHead(tmp_path / "head", broken, lambda *_: None, Clock(), program="program", path=tmp_path)
+    try:
+        eventually(lambda: head.server.error is not None)
+        with pytest.raises(HeadError, match="ZeroDivisionError: no such street"):
+            head.check()
+    finally:
+        head.stop()
+
+
+def test_a_bridge_that_breaks_is_told(start, monkeypatch):
+    head = start("while True: pass")
+    head.check()
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.excepthook", lambda arguments: None)
+
+        def burst() -> None:
+            raise OSError("no pty left")
+
+        head._commands.put(burst)
+        head._wake()
+        head._thread.join(20)
+    with pytest.raises(HeadError, match="bridge"):
+        head.check()

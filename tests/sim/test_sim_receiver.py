@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sim.clock import Clock
-from sim.receiver import QUANTITIES, UNREAD_LIMIT, Receiver, nav_pvt, ubx
+from sim.receiver import QUANTITIES, UNREAD_LIMIT, Receiver, ReceiverError, nav_pvt, ubx
 from sim.world import World
 
 GPSD = shutil.which("gpsd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
@@ -176,3 +176,18 @@ def test_a_stopped_clock_ends_the_epochs(logged: list[Fix]) -> None:
 def test_the_port_is_open_to_the_user_that_gpsd_becomes(receiver: Receiver, tmp_path: Path) -> None:
     assert os.stat(receiver.port).st_mode & 0o666 == 0o666
     assert os.readlink(tmp_path / "gps.tty") == receiver.port
+
+
+def test_a_receiver_whose_world_broke_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(t_us: int) -> dict[str, float]:
+        raise ZeroDivisionError("no such street")
+
+    monkeypatch.setattr("threading.excepthook", lambda arguments: None)
+    receiver = Receiver(broken, lambda *_: None, Clock(), START_UTC_NS, period_us=10_000)
+    receiver.start()
+    try:
+        receiver._thread.join(20)
+        with pytest.raises(ReceiverError, match="receiver broke"):
+            receiver.check()
+    finally:
+        receiver.stop()

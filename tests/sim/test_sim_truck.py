@@ -15,7 +15,11 @@ import pytest
 
 from sim import truth
 from sim.camera import read_comment
-from sim.receiver import QUANTITIES
+from sim.clock import Clock
+from sim.head import HeadError
+from sim.receiver import QUANTITIES, ReceiverError
+from sim.truck import Truck, TruckError
+from sim.world import World
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -166,3 +170,27 @@ def test_a_folder_that_cannot_be_made_is_one_line_and_exit_2(tmp_path: Path) -> 
     argv = [sys.executable, "-m", "sim.truck", "--folder", str(tmp_path / "file" / "truck")]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (2, f"sim.truck: {tmp_path}/file/truck: Not a directory\n")
+
+
+class Part:
+    """A part of the truck that says how it is."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.mark.parametrize(("head", "receiver"), [(HeadError("buses broke"), None), (None, ReceiverError("receiver broke")), (None, None)])
+def test_a_part_that_broke_ends_the_truck_with_its_words(tmp_path: Path, head: Exception | None, receiver: Exception | None) -> None:
+    truck = Truck(tmp_path, World(), Clock(), [])
+    truck._head, truck._receiver = Part(head), Part(receiver)  # type: ignore[assignment]
+    if head or receiver:
+        with pytest.raises(TruckError, match="broke"):
+            truck.check()
+    else:
+        truck.check()
+    truck._head = truck._receiver = None
+    truck.stop()
