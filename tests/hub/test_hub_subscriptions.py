@@ -244,15 +244,26 @@ def test_a_reader_that_cannot_follow_is_cut_off_instead_of_filling_memory(hub, m
 
 
 def test_a_hub_that_stops_answering_is_noticed_by_ping_and_by_time_out(start_hub, tmp_path, monkeypatch):
-    monkeypatch.setattr("sox.stream.PING_SECONDS", 0.5)
+    monkeypatch.setattr("sox.stream.PING_SECONDS", 1.0)
     other = start_hub(tmp_path, "--trucks", "truck-1").wait_ready()
 
     async def main() -> None:
         client = await connected(other, "truck-1")
         ends: asyncio.Queue[SoxError | None] = asyncio.Queue()
         client.on_disconnected(ends.put_nowait)
-        await asyncio.sleep(1.2)  # two pings are answered
-        assert client.connected
+        pings = asyncio.Semaphore(0)
+        request = client._stream.request
+
+        async def counted(*arguments) -> ET.Element:
+            answer = await request(*arguments)
+            pings.release()
+            return answer
+
+        monkeypatch.setattr(client._stream, "request", counted)
+        async with asyncio.timeout(20):
+            for _ in range(2):
+                await pings.acquire()
+        assert client.connected  # two pings were answered
         os.kill(other.info["ejabberd_pid"], signal.SIGSTOP)
         try:
             waiting = asyncio.create_task(client.publish("truck-1_data", "1", document("x")))
