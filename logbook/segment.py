@@ -61,7 +61,9 @@ MEMORY_BYTES = {channels.READINGS: 16_000_000, channels.IMAGES: 48_000_000}
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 CLOSE_ATTEMPTS = 3  # after that, close() gives up what is still in memory and says so
 
-_MESSAGE_OVERHEAD = 64  # bytes of memory a queued message costs beside its data
+# Bytes of memory that a queued message and its group cost beside the data (tracemalloc, CPython 3.11: tuples, integers, bytes objects).
+_ENTRY_OVERHEAD = 200
+_GROUP_OVERHEAD = 240
 _MAX_U64 = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -199,7 +201,7 @@ class Segments:
         """As `write`, for messages that are to be durable together: they stand in one chunk, or none of them is written."""
         for entry in entries:
             self._check(entry)
-        size = sum(len(entry.data) + _MESSAGE_OVERHEAD for entry in entries)
+        size = _GROUP_OVERHEAD + sum(len(entry.data) + _ENTRY_OVERHEAD for entry in entries)
         with self._changed:
             self._raise_if_over()
             if self._held_bytes and self._held_bytes + size > self._memory_bytes:

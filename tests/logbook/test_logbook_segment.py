@@ -3,6 +3,7 @@
 import errno
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -127,7 +128,7 @@ def test_flush_closes_the_chunk_now(make_stream) -> None:
 
 
 def test_a_chunk_is_closed_when_it_is_full(make_stream) -> None:
-    made = make_stream(channels.IMAGES, chunk_seconds=1000, chunk_bytes=10_000)
+    made = make_stream(channels.IMAGES, chunk_seconds=1000, chunk_bytes=13_000)
     for index in range(4):
         made.segments.write("/camera/front", index, 0, SMALL_IMAGE, index)
     until(lambda: made.durable == [0, 1, 2, 3])
@@ -303,6 +304,27 @@ def test_images_that_find_no_memory_are_refused_counted_and_written_down_as_a_ga
     assert (gap.source, gap.count) == ("/camera/front", taken.count(False))
     refused = [index for index in range(30) if not taken[index]]
     assert (gap.from_boottime_ns, gap.to_boottime_ns) == (refused[0], refused[-1])
+
+
+@pytest.mark.parametrize("together", [1, 10])
+def test_the_memory_counted_for_what_waits_is_the_memory_it_takes(make_stream, monkeypatch, together: int) -> None:
+    disk = threading.Event()
+    real = files.sync_data
+    monkeypatch.setattr(files, "sync_data", lambda fd: (disk.wait(), real(fd)))
+    made = make_stream(chunk_seconds=1000)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(0, 5_000, together):  # small messages: what they cost beside their data counts most
+            times = range(2**40 + number, 2**40 + number + together)
+            assert made.segments.write_group([Entry("/event", at, 2**60 + at, bytes([at % 256]) * 40) for at in times], (9, 2**20 + number))
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+        disk.set()
+    counted = made.segments.stats().waiting_bytes
+    made.segments.close()
+    assert 0.8 * taken < counted < 1.5 * taken
 
 
 def test_write_never_waits_for_a_stalled_disk(make_stream, monkeypatch) -> None:
