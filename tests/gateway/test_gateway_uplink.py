@@ -1,20 +1,18 @@
-"""The parts of the uplink without a hub: live documents, scanning, refused uploads against a web server that misbehaves, bad input."""
+"""The parts of the uplink without a hub: live documents, receipts, scanning, refused uploads against a web server that misbehaves."""
 
 import asyncio
-import json
 import socket
 import sqlite3
 import ssl
-import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from gateway_uplink_parts import BOOT_NS, FOLDER, UTC_NS, seal, until
 
-from gateway import uplink
-from gateway.ledger import REFUSALS_MAX, Found, Ledger
+from gateway.ledger import REFUSALS_MAX, Ledger
 from gateway.uplink_announcer import Announcer, Receipts
 from gateway.uplink_books import Books
 from gateway.uplink_bulk import Bulk, is_refusal
@@ -24,35 +22,12 @@ from gateway.uplink_scan import Unreadable, describe, scan
 from gateway.uplink_sender import Numbers, Sender
 from hub.certificates import ensure
 from logbook.quantities import BY_ID
-from logbook.schemas.cruisers_pb2 import ClockMapping
-from logbook.segment import Segments
 from sox.client import Slot
 from sox.documents import parse_data, parse_xep0082
 from sox.errors import SoxError, TransferError
 from sox.segments import STORED, Receipt, receipt_document
 
 pytestmark = pytest.mark.timeout(60)
-
-FOLDER = "aaaaaaaa-bbbbbbbb"
-UTC_NS = 1_800_000_000_000_000_000  # 2027-01-15T08:00:00Z
-BOOT_NS = 5_000_000_000_000
-
-
-def seal(spool: Path, number: int, stream: str = "readings", messages: int = 3) -> Path:
-    """A sealed segment as the recorder makes it."""
-    errors: list[OSError] = []
-    topic = "/clock" if stream == "readings" else "/gap"
-    segments = Segments(
-        spool, "truck-1", "boot", stream, FOLDER, lambda: number, 3600.0,
-        on_durable=lambda token: None, on_sealed=lambda path: None, on_error=errors.append,
-    )  # fmt: skip
-    for i in range(messages):
-        at = BOOT_NS + i * 1_000_000_000
-        data = ClockMapping(boottime_ns=at, utc_ns=UTC_NS, source="gnss").SerializeToString() if stream == "readings" else b""
-        segments.write(topic, at, UTC_NS + i * 1_000_000_000, data)
-    segments.close()
-    assert not errors
-    return spool / FOLDER / f"{number:06d}-{stream}.mcap"
 
 
 def datagram(number: int = 1, utc_ns: int = UTC_NS, **values: dict[str, Any]) -> dict[str, Any]:
@@ -160,12 +135,6 @@ async def books(tmp_path: Path) -> AsyncIterator[Books]:
     books = Books(Ledger(tmp_path / "spool" / "ledger.sqlite"))
     yield books
     books.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  files and counters have no event
-            await asyncio.sleep(0.01)
 
 
 async def test_only_the_newest_snapshot_is_published_and_ids_rise_even_after_failures(books: Books) -> None:
@@ -473,157 +442,3 @@ def test_only_answers_about_the_file_itself_count_as_refusals() -> None:
     others += [SoxError("timeout"), SoxError("disconnected"), SoxError("service-unavailable"), SoxError("resource-constraint")]
     assert [error for error in refusals if not is_refusal(error)] == []
     assert [error for error in others if is_refusal(error)] == []
-
-
-# -- bad input
-
-
-def write_config(folder: Path, **changes: str) -> Path:
-    settings = {
-        "name": "truck-1", "spool": f"{folder}/spool", "live_socket": f"{folder}/live", "ca_file": f"{folder}/ca.pem",
-        "password_file": f"{folder}/password",
-    } | changes  # fmt: skip
-    path = folder / "truck.toml"
-    path.write_text(
-        f'name = "{settings["name"]}"\nspool = "{settings["spool"]}"\nlive_socket = "{settings["live_socket"]}"\n'
-        f'[hub]\ndomain = "hub.test"\nhost = "127.0.0.1"\nport = 1\n'
-        f'ca_file = "{settings["ca_file"]}"\npassword_file = "{settings["password_file"]}"\n'
-    )
-    return path
-
-
-@pytest.fixture
-def hub_files(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("secret")
-    ensure(tmp_path / "tls", "hub.test", "127.0.0.1").ca.rename(tmp_path / "ca.pem")
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"name": "Truck 1"}, "truck name"),
-        ({"password_file": "/nowhere/password"}, "/nowhere/password: No such file or directory"),
-        ({"ca_file": "/nowhere/ca.pem"}, "/nowhere/ca.pem: No such file or directory"),
-        ({"spool": "/proc/nowhere"}, "spool /proc/nowhere: "),
-        ({"live_socket": "/proc/nowhere/live"}, "live socket /proc/nowhere/live"),
-    ],
-)
-def test_bad_configuration_is_one_line_and_exit_2(
-    tmp_path: Path, hub_files: None, capsys: pytest.CaptureFixture[str], changes: dict[str, str], said: str
-) -> None:
-    assert uplink.main([str(write_config(tmp_path, **changes))]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == "" and len(captured.err.splitlines()) == 1 and said in captured.err
-
-
-@pytest.mark.parametrize("arguments", [[], ["x", "--drain", "soon"], ["x", "--drain", "nan"], ["x", "--drain", "-1"], ["x", "--other"]])
-def test_a_bad_command_line_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        uplink.main(arguments)
-    assert end.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
-
-
-async def test_a_second_uplink_on_the_same_spool_is_refused(tmp_path: Path, hub_files: None, capsys: pytest.CaptureFixture[str]) -> None:
-    config = write_config(tmp_path)
-    (tmp_path / "spool").mkdir()
-    first = uplink.Uplink(uplink.config.load(config))
-    running = asyncio.create_task(first.run())
-    await until((tmp_path / "spool" / "uplink.json").exists)
-    assert await asyncio.to_thread(uplink.main, [str(write_config(tmp_path, live_socket=f"{tmp_path}/other"))]) == 2
-    assert "another uplink already works on" in capsys.readouterr().err
-    first.stop()
-    await running
-    assert not (tmp_path / "spool" / "ledger.sock").exists() and not (tmp_path / "live").exists()
-
-
-async def test_a_full_disk_is_told_and_never_an_exit(tmp_path: Path, hub_files: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    seal(tmp_path / "spool", 1)
-    full = [True]
-    real = Ledger.add
-
-    def add(self: Ledger, found: Iterable[Found]) -> None:
-        if full[0]:
-            raise sqlite3.OperationalError("database or disk is full")
-        real(self, found)
-
-    monkeypatch.setattr(Ledger, "add", add)
-    work = uplink.Uplink(uplink.config.load(write_config(tmp_path)), uplink.Pace(back_off_first=0.01, look_seconds=0.05))
-    running = asyncio.create_task(work.run())
-    status = tmp_path / "spool" / "uplink.json"
-    await until(lambda: status.exists() and "scan: database or disk is full" in (json.loads(status.read_text())["problem"] or ""))
-    assert not running.done()
-    full[0] = False
-    await until(lambda: json.loads(status.read_text())["segments"]["sealed"] == 1)
-    work.stop()
-    await running
-
-
-async def test_the_last_status_is_the_last_one_written(tmp_path: Path, hub_files: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A status being written when the end comes must not replace the one that says how it ended."""
-    real, begun, released = uplink.write_json, threading.Event(), threading.Event()
-
-    def slow(path: Path, status: dict[str, Any]) -> None:
-        if not status["draining"]:
-            begun.set()
-            released.wait(30)
-        real(path, status)
-
-    (tmp_path / "spool").mkdir()
-    monkeypatch.setattr(uplink, "write_json", slow)
-    work = uplink.Uplink(uplink.config.load(write_config(tmp_path)))
-    running = asyncio.create_task(work.run())
-    await until(begun.is_set)
-    work.stop()
-    asyncio.get_running_loop().call_later(0.3, released.set)
-    await running
-    await asyncio.sleep(0.3)  # time for a late writer
-    assert json.loads((tmp_path / "spool" / "uplink.json").read_text())["draining"]
-
-
-async def test_a_segment_sealed_just_before_the_end_is_waited_for_while_draining(tmp_path: Path, hub_files: None) -> None:
-    (tmp_path / "spool").mkdir()
-    work = uplink.Uplink(uplink.config.load(write_config(tmp_path)), uplink.Pace(back_off_first=0.01, look_seconds=0.3))
-    running = asyncio.create_task(work.run(drain_seconds=1.5))
-    await until(lambda: work._scans == 1)
-    seal(tmp_path / "spool", 1)
-    began = asyncio.get_running_loop().time()
-    work.stop()
-    await running
-    assert asyncio.get_running_loop().time() - began >= 1.5, "there is no hub, so all of the time is used"
-    assert json.loads((tmp_path / "spool" / "uplink.json").read_text())["segments"]["sealed"] == 1
-
-
-async def test_a_receipted_segment_that_the_sweeper_deleted_without_saying_so_becomes_a_counter(tmp_path: Path, hub_files: None) -> None:
-    path = seal(tmp_path / "spool", 1)
-    identity = f"truck-1-{FOLDER}-000001-readings"
-    ledger = Ledger(tmp_path / "spool" / "ledger.sqlite")
-    ledger.add(scan(tmp_path / "spool", "truck-1", set())[0])
-    description = describe(path)
-    ledger.describe(identity, description)
-    assert ledger.receipt(Receipt(identity, "stored", description.sha256, description.size, ""), True) == "delivered"
-    ledger.close()
-    path.unlink()
-    work = uplink.Uplink(uplink.config.load(write_config(tmp_path)), uplink.Pace(back_off_first=0.01, look_seconds=0.05))
-    running = asyncio.create_task(work.run())
-    status = tmp_path / "spool" / "uplink.json"
-    await until(lambda: status.exists() and json.loads(status.read_text())["deleted_segments"] == 1)
-    work.stop()
-    await running
-    shown = json.loads(status.read_text())
-    assert (shown["segments"]["receipted"], shown["deleted_bytes"]) == (0, description.size)
-
-
-async def test_without_a_hub_it_goes_on_trying_and_the_status_says_why(tmp_path: Path, hub_files: None) -> None:
-    seal(tmp_path / "spool", 1)  # makes the spool
-    work = uplink.Uplink(uplink.config.load(write_config(tmp_path)), uplink.Pace(back_off_first=0.01))
-    running = asyncio.create_task(work.run())
-    status = tmp_path / "spool" / "uplink.json"
-
-    def said() -> bool:
-        shown = json.loads(status.read_text()) if status.exists() else {}
-        return bool(shown) and "refused" in (shown["problem"] or "") and shown["backlog_segments"] == 1 and not shown["connected"]
-
-    await until(said)
-    work.stop()
-    await running
-    assert json.loads(status.read_text())["segments"] == {"sealed": 1, "uploaded": 0, "announced": 0, "receipted": 0, "refused": 0}
