@@ -55,6 +55,8 @@ class HeadLog:
         self._entries: list[Entry] = []
         self._rows: list[np.ndarray] = []
         self._times: list[np.ndarray] = []
+        self._drain: list[bytes] = []  # IMU samples of a drain that goes on in the next frame: they are dated together
+        self._drain_ticks = 0
         self._first = self._newest = 0
         self.frames = 0  # in the batch
         self.malformed = 0
@@ -77,14 +79,14 @@ class HeadLog:
             self._converter.forget()
             self._snapshot.head(None)
             # what the head is, in the record of what it measured: firmware, runtime, unit, why it started
-            self._entries.append(event("head_identity", HEAD, json.dumps(fields), max(0, clock.boottime_ns(0))))
+            self._entries.append(event("head_identity", HEAD, json.dumps(fields)))
         self._converter.unit = str(fields.get("unique_id", ""))
         self._snapshot.head({**fields, "boot": boot})
 
     def has_way(self, frame: frames.Frame) -> bool:
         """Whether `frame` can be added now. Another range of the IMU cannot stand in a batch with the samples of the one before (the
         file says once how to read its columns): they are committed first, which a stalled disk may refuse."""
-        if frame.type != frames.TRIM or not self._rows or frame.payload[:1] != IMU_NUMBER:
+        if frame.type != frames.TRIM or not (self._rows or self._drain) or frame.payload[:1] != IMU_NUMBER:
             return True
         return _columns(frame.payload[1:]) == self._columns or self.commit()
 
@@ -101,6 +103,7 @@ class HeadLog:
 
     def missing(self, first: int, last: int, reason: str, frame: frames.Frame) -> None:
         """The frames `first`..`last` of this boot will never come; `frame` is the one behind them."""
+        self._date()
         to = self._clock.boottime_ns(frame.ticks)
         since = self._last.get(HEAD, min(to, max(0, self._clock.boottime_ns(0))))
         self._entries.append(gap(HEAD, reason, min(since, to), to, last - first + 1))
@@ -114,6 +117,7 @@ class HeadLog:
             return True
         if not self._journal.has_room():
             return False
+        self._date()
         batch = [*self._blocks(), *self._entries]
         token = None
         if self.frames:
@@ -183,7 +187,20 @@ class HeadLog:
         self._last[samples.sensor] = at
 
     def _imu(self, frame: frames.Frame, raw: list[bytes]) -> None:
-        times = self._imu_times.times(frame.ticks, len(raw), emptied=len(raw) < IMU_AT_ONCE)
+        """Frames of one drain carry the same ticks, and only the last of them is not full."""
+        if self._drain and frame.ticks != self._drain_ticks:
+            self._date()
+        self._drain += raw
+        self._drain_ticks = frame.ticks
+        if len(raw) < IMU_AT_ONCE:
+            self._date(emptied=True)
+
+    def _date(self, emptied: bool = False) -> None:
+        """Gives the samples of the drain their times. `emptied`: nothing of it is still to come."""
+        if not self._drain:
+            return
+        raw, self._drain = self._drain, []
+        times = self._imu_times.times(self._drain_ticks, len(raw), emptied)
         self._rows.append(imu_rows(raw))
         self._times.append(times)
         newest = int(times[-1])
@@ -229,6 +246,7 @@ class HeadLog:
         detail = f"{frames.STATES[state]}{': ' if why else ''}{why}, {failures} failures"
         self._entries.append(event("sensor_state", sensor, detail, self._clock.boottime_ns(frame.ticks)))
         if sensor == IMU:
+            self._date()
             self._imu_times.restart()
 
     def _gap(self, frame: frames.Frame) -> None:
@@ -239,6 +257,7 @@ class HeadLog:
             return
         self._entries.append(gap(source, frames.REASONS[reason], self._last.get(source, at), at, count))
         if source == IMU:
+            self._date()
             self._imu_times.restart()
 
     def _health(self, frame: frames.Frame) -> None:

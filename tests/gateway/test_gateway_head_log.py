@@ -11,6 +11,7 @@ from gateway_recording import Bench
 
 from drivers import icm20948
 from firmware import frames
+from gateway.clock import boottime_ns
 from gateway.convert import IMU_TRIM, Converter
 from gateway.head_log import HeadLog
 from gateway.imu_times import HeadClock
@@ -117,6 +118,19 @@ def test_samples_that_span_more_than_a_block_can_become_several(logging: Logging
     assert len(recording.messages["/head/frames"]) == 1
 
 
+def test_the_samples_of_a_first_drain_that_fills_several_frames_are_an_interval_apart(logging: Logging) -> None:
+    """After an outage the first drain may hold 24 samples: frames of 11, 11 and 2 with the same ticks."""
+    for first, count in ((0, 11), (11, 11), (22, 2)):
+        logging.imu(first, count, 1_000_000)
+    assert logging.log.commit()
+    (message,) = logging.bench.close().messages["/imu/block"]
+    _, times, columns = block.decode(message.data)
+    assert len(columns) == 24
+    steps = [int(step) for step in times[1:] - times[:-1]]
+    assert min(steps) > 9_000_000 and max(steps) < 10_500_000
+    assert NOW + 980_000_000 < int(times[-1]) <= NOW + 1_000_000_000, "before the drain, by its reading and less than an interval"
+
+
 def test_a_slow_sample_is_stored_raw_and_typed_at_its_own_time(logging: Logging) -> None:
     logging.add(frames.TRIM, bytes((3,)) + bytes.fromhex("0a0b0c0d"))
     logging.add(frames.SAMPLE, bytes((3, 1)) + SHT45_RAW, ticks=2_500_000)
@@ -201,11 +215,14 @@ def test_states_gaps_and_health_of_the_head_are_written_and_shown(logging: Loggi
 
 
 def test_what_the_head_is_stands_in_the_record_once_a_boot(logging: Logging) -> None:
+    """Dated when the recorder meets it: the head may have run for hours, and a segment begins with its oldest message."""
+    began = boottime_ns()
     logging.greet(BOOT)  # asked again
     logging.greet(BOOT + 1, NOW + 5 * SECOND)
     logging.log.commit()
     identities = logging.bench.close().events("head_identity")
-    assert [(event.source, event.boottime_ns) for event in identities] == [("head", NOW), ("head", NOW + 5 * SECOND)]
+    assert [event.source for event in identities] == ["head", "head"]
+    assert began - SECOND < identities[0].boottime_ns <= identities[1].boottime_ns <= boottime_ns()
     assert json.loads(identities[0].detail) == {"unique_id": "u", "reset_cause": "watchdog", "oldest": 1}
 
 
