@@ -21,27 +21,33 @@ help:
 	@echo "make test                linters, types, arrows between the rooms, all tests"
 	@echo "make lock                new exact versions with hashes; make schemas: protobuf code from logbook/schemas"
 
-demo: $(STAMP) debian-demo
+demo: $(STAMP)
 	@$(BIN)/cruisers demo $(if $(SECONDS),--seconds $(SECONDS)) $(if $(DRIVE),--drive "$(DRIVE)") $(if $(TRUCK),--truck "$(TRUCK)") $(if $(JSON),--json "$(JSON)")
 
-test: $(STAMP) debian-demo debian-test lint types arrows unit
+test: $(STAMP) debian-test lint types arrows unit
+
+# Debian splits venv off from python3: its package is missing where it cannot be imported.
+VENV_PACKAGE := $(shell $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv:no-such-command)
+DEMO_PACKAGES := $(VENV_PACKAGE) ejabberd:ejabberdctl gpsd:gpsd
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1
+NO_PACKAGES := { echo "make: could not install the Python packages (is there a network? pip's own words are above)" >&2; exit 2; }
 
 .PHONY: debian-demo debian-test
 debian-demo:
-	@sh ./install-packages.sh ejabberd:ejabberdctl gpsd:gpsd
-debian-test:
+	@sh ./install-packages.sh $(DEMO_PACKAGES)
+debian-test: debian-demo
 	@sh ./install-packages.sh $(TEST_PACKAGES)
 
-# The virtual environment is rebuilt from the lock whenever the lock or the project's metadata changes.
-$(STAMP): requirements.lock requirements-stubs.lock pyproject.toml
+# The virtual environment is rebuilt from the lock whenever the lock or the project's metadata changes. A half-made one is made anew.
+$(STAMP): requirements.lock requirements-stubs.lock pyproject.toml | debian-demo
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.11 ..." >&2; exit 2; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || sh ./install-packages.sh python3-venv:no-such-command
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing the locked Python packages into $(VENV) ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@$(PIP) --require-hashes -r requirements.lock || $(NO_PACKAGES)
+	@$(PIP) --no-deps --no-build-isolation --no-index -e .
 	@rm -rf $(STUBS)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --target $(STUBS) -r requirements-stubs.lock
+	@$(PIP) --require-hashes --target $(STUBS) -r requirements-stubs.lock || $(NO_PACKAGES)
+	@$(BIN)/python -m compileall -q calibration center cruisers drivers firmware gateway hub logbook sim sox
 	@touch $@
 
 lint: $(STAMP)

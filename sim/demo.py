@@ -33,6 +33,7 @@ READY_SECONDS = 60.0  # for ejabberd, MicroPython and the center to be ready, on
 DELIVER_SECONDS = 60.0  # for the last segments to be sealed, uploaded, fetched and receipted after the ignition is off
 SEGMENT_SECONDS = 10.0  # a truck seals every 60 s; a demo should show receipts before one has lost interest
 SOLAR_HOUR = 10.5  # of the simulated day at the start: there is ultraviolet light to measure, also at night
+NICE = 10  # all but the truck: its chips stand for silicon and cannot wait (see sim.processes.as_hardware, which only root may)
 GRACE_SECONDS = 15.0  # from SIGTERM to SIGKILL
 INTERRUPTED = 130  # exit code: Ctrl-C before the seconds were over (128 + SIGINT, as shells have it)
 HUB, TRUCK, GPSD, CENTER, RECORDER, UPLINK, SWEEPER = "hub", "truck", "gpsd", "center", "recorder", "uplink", "sweeper"
@@ -106,41 +107,51 @@ class Demo:
         self.hub = self._ready(HUB, hub_ready)
         self._start(CENTER, ["-m", "center", str(self._center_config()), "--ready", str(center_ready)])
         self.page = str(self._ready(CENTER, center_ready)["url"])
+        config = str(self._truck_config())
+        self._start(UPLINK, ["-m", "gateway.uplink", config, "--drain", str(DELIVER_SECONDS)], restart=True)
+        self._start(SWEEPER, ["-m", "gateway.sweeper", config], restart=True)
+        self._until(UPLINK, lambda: bool(self.uplink_status().get("connected")))
+        # The truck as late as can be: its world begins to run, a recorded drive has an end, and its chips do not wait for a busy machine.
         world = ["--seed", str(self.options.seed), "--solar-hour", str(SOLAR_HOUR)]
         drive = ["--drive", str(self.options.drive)] if self.options.drive else []
-        # The truck as late as can be: its world begins to run, and a recorded drive has an end.
-        self._start(TRUCK, ["-m", "sim.truck", "--folder", str(home / "truck"), *world, *drive])
+        self._start(TRUCK, ["-m", "sim.truck", "--folder", str(home / "truck"), *world, *drive], nice=0)
         self.truck = self._ready(TRUCK, truck_ready)
         gpsd_port = free_port()
         argv = [find_gpsd(), "-N", "-n", "-b", "-S", str(gpsd_port), self.truck["gps_port"]]
-        child = Child(GPSD, argv, self._log(GPSD), user="nobody" if os.getuid() == 0 else None)
+        child = Child(GPSD, argv, self._log(GPSD), user="nobody" if os.getuid() == 0 else None, nice=NICE)
         self.children[GPSD] = child
         child.start()
-        config = str(self._truck_config(gpsd_port))
+        self._truck_config(
+            f'[head]\nport = "{self.truck["head_port"]}"\n[gpsd]\nport = {gpsd_port}\n'
+            f'[[cameras]]\nname = "front"\nsource = "{self.truck["camera_url"]}"\n'
+        )
         self._start(RECORDER, ["-m", "gateway.recorder", config], restart=True)
-        self._start(UPLINK, ["-m", "gateway.uplink", config, "--drain", str(DELIVER_SECONDS)], restart=True)
-        self._start(SWEEPER, ["-m", "gateway.sweeper", config], restart=True)
 
     def _log(self, name: str) -> Path:
         return self.home / "logs" / f"{name}.log"
 
-    def _start(self, name: str, arguments: list[str], *, restart: bool = False) -> None:
-        child = Child(name, [sys.executable, *arguments], self._log(name), restart=restart)
+    def _start(self, name: str, arguments: list[str], *, restart: bool = False, nice: int = NICE) -> None:
+        child = Child(name, [sys.executable, *arguments], self._log(name), restart=restart, nice=nice)
         self.children[name] = child
         child.start()
 
     def _ready(self, name: str, file: Path) -> dict[str, Any]:
+        """The content of the JSON `file` that the child `name` writes when it is ready."""
+        self._until(name, file.exists)
+        loaded: dict[str, Any] = json.loads(file.read_text())
+        return loaded
+
+    def _until(self, name: str, ready: Callable[[], bool]) -> None:
+        """Waits until `ready`; raises DemoError when the child `name` refused its input, ChildFailed when it ended or takes too long."""
         deadline = time.monotonic() + READY_SECONDS
         child = self.children[name]
-        while not file.exists():
+        while not ready():
             if not child.running():
                 raise DemoError(child.last_line()) if child.returncode == 2 else ChildFailed(f"{name}: {child.last_line()}")
             if time.monotonic() > deadline:
                 raise ChildFailed(f"{name}: not ready after {READY_SECONDS:.0f} s; its last words: {child.last_line()}")
             if self.stopping.wait(0.05):
                 raise KeyboardInterrupt
-        loaded: dict[str, Any] = json.loads(file.read_text())
-        return loaded
 
     def _hub_toml(self, account: str) -> str:
         hub = self.hub
@@ -149,14 +160,12 @@ class Demo:
             f'password_file = "{hub["secrets"]}/{account}"\n'
         )
 
-    def _truck_config(self, gpsd_port: int) -> Path:
+    def _truck_config(self, sources: str = "") -> Path:
         path = self.home / "truck.toml"
         path.write_text(
             f'name = "{self.options.truck}"\nspool = "{self.home}/spool"\nlive_socket = "{self.home}/live.sock"\n'
             f"readings_segment_seconds = {SEGMENT_SECONDS}\nimages_segment_seconds = {SEGMENT_SECONDS}\nfree_reserve_bytes = 0\n"
-            f"[hub]\n{self._hub_toml(self.options.truck)}"
-            f'[head]\nport = "{self.truck["head_port"]}"\n[gpsd]\nport = {gpsd_port}\n'
-            f'[[cameras]]\nname = "front"\nsource = "{self.truck["camera_url"]}"\n'
+            f"[hub]\n{self._hub_toml(self.options.truck)}{sources}"
         )
         return path
 

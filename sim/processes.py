@@ -19,8 +19,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 RESTART_DELAY = 1.0  # seconds, as RestartSec in the truck's units
 
 
-def _die_with_parent(parent: int) -> None:
-    """In the child, before its program: asks for SIGTERM when `parent` dies, and ends if that is dead already."""
+def _before_program(parent: int, nice: int) -> None:
+    """In the child, before its program: asks for SIGTERM when `parent` dies, ends if that is dead already, and steps back by `nice`."""
+    os.nice(nice)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
@@ -48,14 +49,16 @@ class ChildFailed(RuntimeError):
 
 class Child:
     """One process: `argv` with its output in `log`. With `restart` it is started again `RESTART_DELAY` after it ended by itself.
-    `user`: run as this user (needs root): a program that changes its user by itself clears PR_SET_PDEATHSIG and would outlive the demo."""
+    `user`: run as this user (needs root): a program that changes its user by itself clears PR_SET_PDEATHSIG and would outlive the demo.
+    `nice`: how far it steps back for others when cores are short (nice(2))."""
 
-    def __init__(self, name: str, argv: list[str], log: Path, *, restart: bool = False, user: str | None = None):
+    def __init__(self, name: str, argv: list[str], log: Path, *, restart: bool = False, user: str | None = None, nice: int = 0):
         self.name = name
         self.argv = argv
         self.log = log
         self.restart = restart
         self.user = user
+        self.nice = nice
         self.restarts = 0
         self.expected_to_run = False
         self._ended_at = 0.0
@@ -71,7 +74,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=functools.partial(_die_with_parent, os.getpid()),  # after the change of user, which would clear it
+                preexec_fn=functools.partial(_before_program, os.getpid(), self.nice),  # after the change of user, which would clear it
                 user=self.user,
             )
 

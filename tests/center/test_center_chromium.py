@@ -1,6 +1,7 @@
 """The page in a real browser: what a person sees after the script has run, not only what the server wrote."""
 
 import asyncio
+import os
 import re
 import shutil
 import socket
@@ -58,7 +59,8 @@ class Dom(HTMLParser):
 def browse(url: str, profile: Path) -> str:
     """The DOM of `url` once it has loaded."""
     command = [CHROMIUM or "", *FLAGS, f"--user-data-dir={profile}", f"--timeout={LONGEST_MS}", "--dump-dom", url]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    at_home = {**os.environ, "HOME": str(profile), "XDG_CONFIG_HOME": str(profile)}  # it writes crash reports there
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=at_home).stdout
 
 
 async def test_chromium_shows_live_values_reasons_ages_and_the_picture(tmp_path, live):

@@ -157,7 +157,7 @@ def test_ctrl_c_leaves_no_process_no_port_and_no_folder_and_a_second_demo_runs_b
     ]
     try:
         wait_for(lambda: len([words for words in running_from(temporary) if "gateway.recorder" in words]) == 2, 120, "both record")
-        ports = [port for one in both for port in listening(one.pid)]
+        ports = [port for one in both for _, port in listening(one.pid)]
         assert len(ports) >= 8, "two hubs with two ports each, two pages, two gpsd at least"
         time.sleep(3)
         assert all(one.poll() is None for one in both)

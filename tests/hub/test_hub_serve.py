@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from demo_runs import listening
 
 from hub.__main__ import main
 from hub.ejabberd import find_libraries
@@ -105,9 +106,8 @@ def test_no_password_stands_on_a_command_line_in_the_environment_or_in_a_log(hub
 
 
 def test_ejabberd_listens_on_loopback_only_and_on_no_other_port(hub):
-    found = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout.splitlines()
-    ours = sorted(line.split()[3] for line in found if f"pid={hub.info['ejabberd_pid']}," in line)
-    assert ours == sorted(f"127.0.0.1:{hub.info[port]}" for port in ("c2s_port", "http_port"))
+    ours = sorted(listening(hub.info["ejabberd_pid"]))
+    assert ours == sorted(("127.0.0.1", hub.info[port]) for port in ("c2s_port", "http_port"))
 
 
 def test_accounts_log_in_with_their_own_password_only(hub):

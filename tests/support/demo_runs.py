@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -54,8 +55,8 @@ def processes() -> Iterator[tuple[int, list[str]]]:
             yield int(folder.name), words
 
 
-def listening(pid: int) -> list[int]:
-    """The TCP ports on which the process `pid` and its descendants listen (proc(5): /proc/net/tcp, state 0A)."""
+def listening(pid: int) -> list[tuple[str, int]]:
+    """The TCP addresses (address, port) on which the process `pid` and its descendants listen (proc(5): /proc/net/tcp, state 0A)."""
     parents = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -68,12 +69,20 @@ def listening(pid: int) -> list[int]:
         family |= {child for child, parent in parents.items() if parent in family}
     sockets = set()
     for member in family:
-        try:
-            sockets |= {os.readlink(descriptor) for descriptor in Path(f"/proc/{member}/fd").iterdir()}
-        except OSError:
-            continue  # it ended meanwhile
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+        for descriptor in Path(f"/proc/{member}/fd").glob("*"):
+            try:
+                sockets.add(os.readlink(descriptor))
+            except OSError:
+                continue  # closed meanwhile
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for row in [line.split() for line in Path(table).read_text().splitlines()[1:]] if Path(table).exists() else []:
+            if row[3] == "0A" and f"socket:[{row[9]}]" in sockets:
+                address, port = row[1].split(":")
+                family4 = len(address) == 8
+                text = socket.inet_ntop(socket.AF_INET, bytes.fromhex(address)[::-1]) if family4 else address
+                found.append((text, int(port, 16)))
+    return found
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
