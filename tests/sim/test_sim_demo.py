@@ -305,3 +305,8 @@ def test_a_demo_that_cannot_start_stops_what_it_began_and_leaves_no_folder(tmp_p
         room.run(Options(seconds=1), View)  # type: ignore[arg-type]
     assert not started[0].running() and list(tmp_path.iterdir()) == []
     assert threading.active_count() < 20
+
+
+def test_a_machine_without_the_micropython_unix_port_is_told_so_in_one_line() -> None:
+    with pytest.raises(DemoError, match="MicroPython unix port is not installed .* has no build for"):
+        room.check_micropython("a_module_that_is_not_there")
