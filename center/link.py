@@ -2,19 +2,19 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element
 
 from center import clock
 from center.config import Hub
 from center.fleet_state import Fleet
 from sox import nodes
-from sox.account import BACK_OFF_SECONDS, STEADY_SECONDS, back_off
+from sox.account import BACK_OFF_SECONDS, back_off
 from sox.client import SoxClient
 from sox.documents import DocumentError, TransducerValue, parse_data
 from sox.errors import SoxError
+from sox.keeping import connection, keep
 from sox.segments import (
     STORED,
     Announcement,
@@ -70,29 +70,19 @@ class Link:
 
     async def run(self) -> None:
         """Connect and reconnect until cancelled."""
-        failures = 0
-        while True:
-            self.attempts += 1
-            began = time.monotonic()
-            try:
-                await self._session()
-            except SoxError as error:
-                problem = str(error)
-            failures = 1 if time.monotonic() - began > STEADY_SECONDS else failures + 1
-            if problem != self._error:
-                log.warning("hub: %s", problem)
-            self._error, self._since_utc_ns = problem, clock.utc_ns()
-            await asyncio.sleep(back_off(failures, self._back_off_first_s))
+        await keep(self._session, self._ended, self._back_off_first_s)
 
-    async def _session(self) -> NoReturn:
-        """One connection from beginning to end; raises SoxError with the reason of the end."""
+    def _ended(self, problem: str) -> None:
+        if problem != self._error:
+            log.warning("hub: %s", problem)
+        self._error, self._since_utc_ns = problem, clock.utc_ns()
+
+    async def _session(self) -> str:
+        """One connection from beginning to end; returns why it ended, or raises SoxError."""
+        self.attempts += 1
         hub = self._hub
         client = await asyncio.to_thread(hub.client, hub.user)
-        lost: asyncio.Future[SoxError | None] = asyncio.get_running_loop().create_future()
-        client.on_item(self._item)
-        client.on_disconnected(lambda error: None if lost.done() else lost.set_result(error))
-        try:
-            await client.connect()
+        async with connection(client, self._item) as lost:
             self._client, self._error, self._since_utc_ns = client, "", clock.utc_ns()
             self._connections += 1
             log.info("connected to %s", hub.domain)
@@ -103,13 +93,11 @@ class Link:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if not lost.done():
                     attending.result()
-                raise await lost or SoxError("disconnected", "the connection was closed")
+                return str(await lost or SoxError("disconnected", "the connection was closed"))
             finally:
+                self._client = None
                 attending.cancel()
                 await asyncio.gather(attending, return_exceptions=True)
-        finally:
-            self._client = None
-            await client.disconnect()
 
     async def _attend_all(self, client: SoxClient) -> None:
         """Subscribe to every truck; one whose nodes are missing or closed is tried again and holds up nobody."""

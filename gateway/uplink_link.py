@@ -5,18 +5,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from xml.etree import ElementTree as ET
 
-from gateway.clock import boottime_ns
 from gateway.config import Truck
-from sox.account import STEADY_SECONDS, back_off
 from sox.client import SoxClient
-from sox.errors import SoxError
+from sox.keeping import OnItem, connection, keep
 
 # Stanza errors (RFC 6120, 8.3.3) that concern what was asked or this account; all others (no service, no room, time-out) concern the hub.
 REFUSING_CONDITIONS = frozenset({"not-acceptable", "bad-request", "forbidden", "not-allowed", "policy-violation"})
 
 log = logging.getLogger("uplink")
-
-OnItem = Callable[[str, str, ET.Element], None]
 
 
 class Link:
@@ -55,38 +51,31 @@ class Link:
 
     async def run(self) -> None:
         """Connect and reconnect until cancelled."""
-        failures = 0
-        while True:
-            started = boottime_ns()
-            try:
-                problem = await self._session()
-            except SoxError as error:
-                problem = str(error)
-            failures = 1 if boottime_ns() - started > STEADY_SECONDS * 1e9 else failures + 1
-            if problem != self.problem:
-                log.warning("hub: %s", problem)
-            self.problem = problem
-            await asyncio.sleep(back_off(failures, self._back_off_first))
+        await keep(self._session, self._ended, self._back_off_first)
+
+    def _ended(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning("hub: %s", problem)
+        self.problem = problem
+
+    def _item(self, node: str, item_id: str, element: ET.Element) -> None:
+        if self.on_item is not None:
+            self.on_item(node, item_id, element)
 
     async def _session(self) -> str:
         """One connection from its beginning to its end; returns why it ended, raises SoxError if it never stood."""
         client = await asyncio.to_thread(self._truck.hub.client, self._truck.name)
-        lost: asyncio.Future[SoxError | None] = asyncio.get_running_loop().create_future()
-        if self.on_item is not None:
-            client.on_item(self.on_item)
-        client.on_disconnected(lambda error: None if lost.done() else lost.set_result(error))
-        try:
-            await client.connect()
+        async with connection(client, self._item) as lost:
             await self._prepare(client)
-            self._client = client
-            self._offline.clear()
-            self._online.set()
-            self.problem = None
-            self.connects += 1
-            log.info("connected to %s", self._truck.hub.domain)
-            return f"connection lost: {await lost}"
-        finally:
-            self._client = None
-            self._online.clear()
-            self._offline.set()
-            await client.disconnect()
+            try:
+                self._client = client
+                self._offline.clear()
+                self._online.set()
+                self.problem = None
+                self.connects += 1
+                log.info("connected to %s", self._truck.hub.domain)
+                return f"connection lost: {await lost}"
+            finally:
+                self._client = None
+                self._online.clear()
+                self._offline.set()
