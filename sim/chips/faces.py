@@ -1,5 +1,6 @@
 """What every chip model shares: the types of its two connections to the world, and the register pointer of an I2C chip."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 # The physical values (SI, keyed by the quantity ids of logbook/quantities.py) at chip time t_us.
@@ -13,7 +14,7 @@ def word(value: float, low: int = -32768, high: int = 32767) -> int:
     return max(low, min(high, round(value)))
 
 
-class RegisterFace:
+class RegisterFace(ABC):
     """The I2C face of a chip with 8-bit registers: the first byte written sets the pointer, data moves it on."""
 
     address = 0
@@ -51,10 +52,10 @@ class RegisterFace:
         """The register that follows `register` in a burst."""
         return (register + 1) & 0xFF
 
+    @abstractmethod
     def get(self, register: int) -> int:
         """The byte of one register, with the side effects of reading it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put(self, register: int, value: int) -> None:
         """Writes one register, with its side effects."""
-        raise NotImplementedError

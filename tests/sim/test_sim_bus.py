@@ -1,8 +1,8 @@
 """The wires: acknowledges, repeated starts, the time bytes take on a UART, and the clock behind them."""
 
 import pytest
+from chip_bench import Bench
 
-from sim.bench import Bench
 from sim.bus import I2CBus, NoAcknowledge, UartLine
 from sim.clock import Clock
 

@@ -6,8 +6,8 @@ import socket
 import struct
 
 import pytest
+from chip_bench import Bench
 
-from sim.bench import Bench
 from sim.bus import I2CBus, UartLine
 from sim.busserver import BusServer
 from sim.chips.bmp390 import BMP390

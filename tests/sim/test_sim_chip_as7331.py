@@ -4,8 +4,8 @@ import random
 import struct
 
 import pytest
+from chip_bench import Bench, BenchI2C
 
-from sim.bench import Bench, BenchI2C
 from sim.chips.as7331 import AS7331
 
 ADDRESS = 0x74

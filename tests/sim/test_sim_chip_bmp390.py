@@ -4,8 +4,8 @@ import random
 import struct
 
 import pytest
+from chip_bench import Bench, BenchI2C
 
-from sim.bench import Bench, BenchI2C
 from sim.chips.bmp390 import BMP390, NVM, Compensation
 
 ADDRESS = 0x77

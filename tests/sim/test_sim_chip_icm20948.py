@@ -5,8 +5,8 @@ import random
 import struct
 
 import pytest
+from chip_bench import Bench, BenchI2C, steady
 
-from sim.bench import Bench, BenchI2C, steady
 from sim.chips.fifo import SampleFifo
 from sim.chips.icm20948 import ICM20948, G
 

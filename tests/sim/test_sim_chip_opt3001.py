@@ -3,8 +3,8 @@
 import random
 
 import pytest
+from chip_bench import Bench, BenchI2C
 
-from sim.bench import Bench, BenchI2C
 from sim.chips.opt3001 import OPT3001, encode
 
 ADDRESS = 0x45

@@ -1,8 +1,8 @@
 """SHT45 model. Vectors: facts/sensors-and-head.md 1.1 and 1.4 (Sensirion's CRC test, Linux sht4x.c, Zephyr sht4x.c)."""
 
 import pytest
+from chip_bench import Bench, BenchI2C
 
-from sim.bench import Bench, BenchI2C
 from sim.chips.checksums import crc8
 from sim.chips.sht45 import SHT45
 

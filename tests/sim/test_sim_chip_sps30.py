@@ -3,8 +3,8 @@
 import struct
 
 import pytest
+from chip_bench import Bench, BenchUart
 
-from sim.bench import Bench, BenchUart
 from sim.chips.shdlc import RequestReader, reply
 from sim.chips.sps30 import SPS30
 
