@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh Debian 12 or Raspberry Pi OS (python3, git, make; root or sudo): make demo, make test.
+# Two commands do everything on a fresh Debian 12, x86-64 (python3, git, make; root or sudo): make demo, make test.
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,6 +19,7 @@ help:
 	@echo "make demo SECONDS=45     the same for 45 s, then a summary; non-zero exit if anything did not arrive"
 	@echo "make demo DRIVE=DIR      a recorded drive (CSV folder, GPX or NMEA file) instead of the synthetic world"
 	@echo "make test                linters, types, arrows between the rooms, all tests"
+	@echo "make bench               ratios to the bare machine: segments, the center's check, the IMU's way"
 	@echo "make lock                new exact versions with hashes; make schemas: protobuf code from logbook/schemas"
 
 demo: $(STAMP)

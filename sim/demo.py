@@ -152,8 +152,12 @@ class Demo:
                 raise DemoError(child.last_line()) if child.returncode == 2 else ChildFailed(f"{name}: {child.last_line()}")
             if time.monotonic() > deadline:
                 raise ChildFailed(f"{name}: not ready after {READY_SECONDS:.0f} s; its last words: {child.last_line()}")
-            if self.stopping.wait(0.05):
-                raise KeyboardInterrupt
+            self._pause(0.05)
+
+    def _pause(self, seconds: float) -> None:
+        """Waits; Ctrl-C meanwhile raises KeyboardInterrupt."""
+        if self.stopping.wait(seconds):
+            raise KeyboardInterrupt
 
     def _hub_toml(self, account: str) -> str:
         hub = self.hub
@@ -216,7 +220,7 @@ class Demo:
         deadline = time.monotonic() + DELIVER_SECONDS
         while time.monotonic() < deadline and not self.delivered():
             self.watch_delivery()
-            time.sleep(0.2)
+            self._pause(0.2)
         return stopped
 
     def _wait_for_recorder(self) -> None:
@@ -227,7 +231,7 @@ class Demo:
             if time.monotonic() > deadline:
                 raise ChildFailed(f"{RECORDER}: does not come back; its last words: {recorder.last_line()}")
             recorder.watch()
-            time.sleep(0.1)
+            self._pause(0.1)
 
     def watch_delivery(self) -> None:
         """Keeps the uplink and the center alive while the last segments travel."""

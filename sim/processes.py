@@ -44,7 +44,7 @@ def as_program() -> None:
 
 
 class ChildFailed(RuntimeError):
-    """A child ended before it was ready; the text is its last line and where its log is."""
+    """A child ended before it was ready; the text is its last line."""
 
 
 class Child:
@@ -102,7 +102,7 @@ class Child:
         if not self.expected_to_run or self.running():
             return
         if not self.restart:
-            raise ChildFailed(f"{self.name}: {self.last_line()} (log: {self.log})")
+            raise ChildFailed(f"{self.name}: {self.last_line()} (--home keeps its log)")
         now = time.monotonic()
         self._ended_at = self._ended_at or now
         if now - self._ended_at >= RESTART_DELAY:

@@ -80,6 +80,26 @@ def test_a_recorder_killed_at_random_moments_loses_no_sample_of_the_head_and_del
     }, outcome["gaps"]
 
 
+def test_a_recorder_that_is_away_for_14_s_loses_no_sample_of_the_head(demo: Start) -> None:
+    """Each one that comes back is killed while it still starts, so that the head's ring has to bridge the whole time."""
+    running = demo("--seconds", "24")
+    running.child("gateway.recorder")
+    time.sleep(4)
+    until = time.monotonic() + 13.0  # and one more second until the next is started, then its own start
+    kills = 0
+    while time.monotonic() < until:
+        alive = [pid for pid, words in processes() if words[1:3] == ["-m", "gateway.recorder"] and str(running.home) in " ".join(words)]
+        for pid in alive:
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+        time.sleep(0.05)
+    code, out, err = running.wait(240)
+    assert code == 0, out + err
+    outcome = running.outcome()
+    assert_whole(outcome)
+    assert outcome["restarts"]["recorder"] >= kills - 1 > 5
+
+
 def test_a_gpx_route_alone_drives_the_truck_and_its_end_is_the_end_of_the_demo(demo: Start, tmp_path: Path) -> None:
     points = "".join(
         f'<trkpt lat="{35.34 + second * 1e-4:.7f}" lon="139.49"><time>2026-05-01T01:00:{second:02d}Z</time></trkpt>' for second in range(16)

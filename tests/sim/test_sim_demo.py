@@ -310,3 +310,14 @@ def test_a_demo_that_cannot_start_stops_what_it_began_and_leaves_no_folder(tmp_p
 def test_a_machine_without_the_micropython_unix_port_is_told_so_in_one_line() -> None:
     with pytest.raises(DemoError, match="MicroPython unix port is not installed .* has no build for"):
         room.check_micropython("a_module_that_is_not_there")
+
+
+def test_ctrl_c_while_the_last_segments_travel_ends_the_waiting(tmp_path: Path) -> None:
+    demo = Demo(Options(), tmp_path)
+    truck, recorder = (Child(name, ["sleep", "60"], tmp_path / f"{name}.log") for name in ("truck", "recorder"))
+    demo.children = {"truck": truck, "recorder": recorder}
+    (tmp_path / "truck").mkdir()
+    (tmp_path / "truck" / "stopped.json").write_text("{}")
+    demo.stopping.set()
+    with pytest.raises(KeyboardInterrupt):
+        demo.ignition_off()

@@ -71,7 +71,7 @@ def test_a_child_that_may_not_be_restarted_is_a_failure_that_quotes_its_last_lin
     one = child([sys.executable, "-c", "print('first'); print('no such port'); raise SystemExit(1)"])
     one.start()
     os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOWAIT)
-    with pytest.raises(ChildFailed, match="sleeper: no such port .*0.log"):
+    with pytest.raises(ChildFailed, match="sleeper: no such port .*--home keeps its log"):
         one.watch()
 
 
