@@ -28,7 +28,8 @@ class Scale(NamedTuple):
 class Quantity(NamedTuple):
     """One row of the table.
 
-    `id` names it everywhere (and is its SoX transducer id); `unit` is the SI unit; `low`, `high` and `resolution` are in `unit`: the
+    `id` names it everywhere (and is its SoX transducer id); `sensor` is the chip of the standard fit that gives it (a spare may give it
+    instead: VEML7700 illuminance, PMS5003 particulate mass); `unit` is the SI unit; `low`, `high` and `resolution` are in `unit`: the
     range in which a value is plausible (outside it there is a reason instead of a number) and one step of the chip's register.
     `sox_unit` with 10**`sox_scaler` is the unit on the wire.
     """
@@ -118,7 +119,7 @@ TABLE: tuple[Quantity, ...] = (
     Quantity("humidity", "Humidity", "湿度", "sht45", "%", 0, 100, 125 / 65535, Scale("%"), 1, "percent"),
     Quantity("temperature", "Temperature", "気温", "sht45", "K", 233.15, 398.15, 175 / 65535, _CELSIUS, 2, "kelvin"),
     Quantity("uva", "UV-A", "紫外線 (UV-A)", "as7331", "W/m²", 0, 3_500, 0.03, Scale("W/m²"), 2, "watt per square meter"),
-    Quantity("illuminance", "Illuminance", "照度", "opt3001", "lx", 0, 83_865.6, 0.01, Scale("lx"), 0, "lux"),
+    Quantity("illuminance", "Illuminance", "照度", "opt3001", "lx", 0, 140_000, 0.01, Scale("lx"), 0, "lux"),
     Quantity("pm2_5", "PM2.5", "PM2.5", "sps30", "kg/m³", 0, 1000e-9, 1e-12, _MICROGRAM, 1, "kilogram per cubic meter", -9),
     Quantity("latitude", "Latitude", "緯度", "gnss", "°", -90, 90, 1e-7, Scale("°"), 6, "lat"),
     Quantity("longitude", "Longitude", "経度", "gnss", "°", -180, 180, 1e-7, Scale("°"), 6, "lon"),
@@ -126,6 +127,7 @@ TABLE: tuple[Quantity, ...] = (
     Quantity("speed", "Speed", "速度", "gnss", "m/s", 0, 100, 0.001, Scale("km/h", 3.6), 1, "meter per second"),
     Quantity("bearing", "Bearing", "進行方向", "gnss", "rad", 0, 360 * DEGREE, 1e-4 * DEGREE, Scale("°", 1 / DEGREE), 1, "radian"),
     # What the chips measure beside the ten: recorded and sent like the others, shown to those who ask.
+    Quantity("temperature_imu", "IMU temperature", "慣性センサ温度", "icm20948", "K", 233.15, 358.15, 1 / 333.87, _CELSIUS, 2, "kelvin"),
     Quantity("temperature_barometer", "Barometer temperature", "気圧計温度", "bmp390", "K", 233.15, 358.15, 0.005, _CELSIUS, 2, "kelvin"),
     Quantity("temperature_uv", "UV sensor temperature", "紫外線計温度", "as7331", "K", 206.25, 411.0, 0.05, _CELSIUS, 2, "kelvin"),
     Quantity("uvb", "UV-B", "紫外線 (UV-B)", "as7331", "W/m²", 0, 3_900, 0.03, Scale("W/m²"), 2, "watt per square meter"),
@@ -148,6 +150,22 @@ TABLE: tuple[Quantity, ...] = (
             "reciprocal cubic meter",
         )
         for size in ("0_5", "1", "2_5", "4", "10")
+    ),
+    *(  # the spare's counts: it counts what is larger, the SPS30 what is smaller
+        Quantity(
+            f"particles_above_{size}",
+            f"Particles > {size.replace('_', '.')} µm",
+            f"粒子数 > {size.replace('_', '.')} µm",
+            "pms5003",
+            "1/m³",
+            0,
+            655_350_000,
+            10_000.0,
+            _PER_CUBIC_CENTIMETER,
+            1,
+            "reciprocal cubic meter",
+        )
+        for size in ("0_3", "0_5", "1", "2_5", "5", "10")
     ),
     Quantity("particle_size", "Typical particle size", "代表粒径", "sps30", "m", 0, 10e-6, 1e-9, Scale("µm", 1e6), 2, "meter", -6),
 )
