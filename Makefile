@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STUBS := $(VENV)/micropython-stubs
+BLINKA := $(VENV)/blinka-drivers
 COMPILE := uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 TEST_PACKAGES := chromium:chromium
 SECONDS ?=
@@ -40,7 +41,7 @@ debian-test: debian-demo
 	@sh ./install-packages.sh $(TEST_PACKAGES)
 
 # The virtual environment is rebuilt from the lock whenever the lock or the project's metadata changes. A half-made one is made anew.
-$(STAMP): requirements.lock requirements-stubs.lock pyproject.toml | debian-demo
+$(STAMP): requirements.lock requirements-stubs.lock requirements-blinka.lock pyproject.toml | debian-demo
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.11 ..." >&2; exit 2; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing the locked Python packages into $(VENV) ..." >&2
@@ -48,6 +49,8 @@ $(STAMP): requirements.lock requirements-stubs.lock pyproject.toml | debian-demo
 	@$(PIP) --no-deps --no-build-isolation --no-index -e .
 	@rm -rf $(STUBS)
 	@$(PIP) --require-hashes --target $(STUBS) -r requirements-stubs.lock || $(NO_PACKAGES)
+	@rm -rf $(BLINKA)
+	@$(PIP) --require-hashes --target $(BLINKA) -r requirements-blinka.lock || $(NO_PACKAGES)
 	@$(BIN)/python -m compileall -q calibration center cruisers drivers firmware gateway hub logbook sim sox
 	@touch $@
 
@@ -72,6 +75,7 @@ schemas: $(STAMP)
 lock:
 	$(COMPILE) pyproject.toml --group dev -o requirements.lock
 	$(COMPILE) --group micropython-stubs -o requirements-stubs.lock
+	$(COMPILE) --group blinka-drivers -o requirements-blinka.lock
 
 bench: $(STAMP)
 	@$(BIN)/python -m bench

@@ -42,7 +42,7 @@ def test_the_pins_in_hardware_md_are_those_of_the_firmware() -> None:
 
 
 def test_the_locks_carry_hashes_and_no_address() -> None:
-    for name in ("requirements.lock", "requirements-stubs.lock"):
+    for name in ("requirements.lock", "requirements-stubs.lock", "requirements-blinka.lock"):
         text = (ROOT / name).read_text()
         assert "://" not in text
         for requirement in re.split(r"\n(?=[a-z0-9])", text.strip()):
