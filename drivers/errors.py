@@ -11,6 +11,10 @@ FIFO_OVERFLOW = const(6)
 FIFO_ODD = const(7)
 POWER_ON_VALUES = const(8)
 OTHER = const(10)
+FIFO_BROKEN = const(11)
+HEATER_ON = const(12)
+FAN_CLEANING = const(13)
+DEVICE_FAULT = const(14)  # the device itself says that it is broken
 
 
 class BusError(Exception):

@@ -41,8 +41,14 @@ REASONS = (
     "registers back at power-on values",
     "ring full",
     "other",
+    "FIFO read broken off",
+    "heater on",
+    "fan cleaning",
+    "device reports a fault",
+    "list of parts refused",
 )
 RING_FULL = const(9)
+PARTS_REFUSED = const(15)
 
 _CRC_SIZE = const(4)
 

@@ -82,9 +82,14 @@ def test_reasons_are_those_of_the_bus_errors() -> None:
         errors.POWER_ON_VALUES: "registers back at power-on values",
         frames.RING_FULL: "ring full",
         errors.OTHER: "other",
+        errors.FIFO_BROKEN: "FIFO read broken off",
+        errors.HEATER_ON: "heater on",
+        errors.FAN_CLEANING: "fan cleaning",
+        errors.DEVICE_FAULT: "device reports a fault",
+        frames.PARTS_REFUSED: "list of parts refused",
     }
     assert [frames.REASONS[code] for code in names] == list(names.values())
-    assert len(frames.REASONS) == 11 and frames.STATES[frames.OK] == "ok" and frames.STATES[frames.FAILED] == "failed"
+    assert len(frames.REASONS) == 16 and frames.STATES[frames.OK] == "ok" and frames.STATES[frames.FAILED] == "failed"
 
 
 def test_the_ring_holds_more_than_20_seconds_of_everything() -> None:
