@@ -13,7 +13,7 @@ class Bench:
 
     def __init__(self) -> None:
         self._now_ns = 0
-        self.clock = Clock(lambda: self._now_ns)
+        self.clock = Clock(lambda: self._now_ns, self.wait_us)
         self.log: list[tuple[str, int, dict[str, float]]] = []
 
     def record(self, sensor: str, t_us: int, values: Mapping[str, float]) -> None:
@@ -28,9 +28,9 @@ class Bench:
         """A bus with `chips` on it."""
         return BenchI2C(I2CBus(chips, self.clock))
 
-    def uart(self, chip: UartChip) -> "BenchUart":
-        """A line to `chip`."""
-        return BenchUart(UartLine(chip, self.clock))
+    def uart(self, chip: UartChip, baud: int = 115_200) -> "BenchUart":
+        """A line to `chip`, which the controller opens at `baud`."""
+        return BenchUart(UartLine(chip, self.clock, baud))
 
 
 class BenchI2C:
@@ -80,6 +80,10 @@ class BenchUart:
 
     def __init__(self, line: UartLine) -> None:
         self.line = line
+
+    def init(self, baudrate: int) -> None:
+        """Opens the line anew at another speed."""
+        self.line.open(baudrate, self.line.rxbuf)
 
     def write(self, buf: bytes) -> int:
         """Sends `buf`."""
