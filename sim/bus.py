@@ -1,11 +1,18 @@
 """Wires between the head and the chips: an I2C bus with acknowledges, and a UART line with the time its bytes take.
 
-Chips are pure state machines; a bus brings them to the present (`advance`) before it moves the first bit of a transaction.
+Chips are pure state machines; a bus brings them to the present (`advance`) before it moves the first bit of a transaction. What goes wrong
+on the way is asked of sim/faults.py; the levels of SDA and SCL are those of sim/lines.py.
 """
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NoReturn, Protocol
+
+from sim.faults import Faults, Strike
+from sim.lines import Lines
+
+TIME_OUT_US = 50_000  # rp2's machine.I2C gives up after so long
+_LOOK_US = 5_000  # how often a controller that waits for a line looks at it, here
 
 
 class ClockFace(Protocol):
@@ -16,6 +23,9 @@ class ClockFace(Protocol):
 
     def running_us(self) -> int:
         """Time of the wires in µs (never frozen)."""
+
+    def wait_us(self, microseconds: int, /) -> None:
+        """Lets so much time pass."""
 
 
 class I2CChip(Protocol):
@@ -64,12 +74,25 @@ class NoAcknowledge(Exception):
         self.sent = sent
 
 
+class TimeOut(Exception):
+    """A line was low for longer than the controller waits; the time has passed."""
+
+    def __init__(self, address: int) -> None:
+        super().__init__(f"time-out in a transfer with 0x{address:02x}")
+        self.address = address
+
+
 class I2CBus:
     """One I2C bus with its chips; two chips of one address are a wiring error (ValueError)."""
 
-    def __init__(self, chips: Iterable[I2CChip], clock: ClockFace) -> None:
+    def __init__(self, chips: Iterable[I2CChip], clock: ClockFace, faults: Faults | None = None) -> None:
         self.chips: dict[int, I2CChip] = {}
+        self.faults = faults if faults is not None else Faults()
         self._clock = clock
+        self._lines = Lines()
+        self._holder: Strike | None = None  # the fault that left a chip in the middle of a byte
+        self._stretched_until_us = 0
+        self._addressed: list[I2CChip] = []  # chips that heard their address in this transfer
         for chip in chips:
             if chip.address in self.chips:
                 raise ValueError(f"two chips at address 0x{chip.address:02x}")
@@ -77,9 +100,8 @@ class I2CBus:
 
     def advance(self) -> None:
         """Brings every chip to the present."""
-        now = self._clock.now_us()
         for chip in self.chips.values():
-            chip.advance(now)
+            self._present(chip)
 
     def scan(self) -> list[int]:
         """Addresses 0x08 to 0x77 that acknowledge, as machine.I2C.scan finds them."""
@@ -87,7 +109,7 @@ class I2CBus:
         for address in range(0x08, 0x78):
             try:
                 self.transfer(address, b"", 0)
-            except NoAcknowledge:
+            except (NoAcknowledge, TimeOut):
                 continue
             found.append(address)
         return found
@@ -95,33 +117,180 @@ class I2CBus:
     def transfer(self, address: int, write: bytes, read_n: int, stop_between: bool = False, stop_at_end: bool = True) -> bytes:
         """Writes `write`, then reads `read_n` bytes (with a repeated start between, or with stop and start).
 
-        With nothing to write and nothing to read only the address is sent. Raises NoAcknowledge; a stop has then been sent.
+        With nothing to write and nothing to read only the address is sent. Raises NoAcknowledge (a stop has then been sent, if it could
+        be), or TimeOut after 50 ms of a line held low.
         """
+        self._seize(address)
+        self._lines.forget()  # a START ends whatever a chip was in
+        self._addressed.clear()
         chip = self.chips.get(address)
-        if chip is None:
-            raise NoAcknowledge(address, 0)
-        chip.advance(self._clock.now_us())
+        strikes = []
+        if chip is not None and self.faults.strikes:
+            strikes = self.faults.transaction(chip, self._clock.running_us(), len(write), read_n)
+        self._stretch(address, strikes)
         if write or not read_n:
-            self._start(chip, read=False)
-            for sent, byte in enumerate(write, 1):
-                if not chip.write(byte):
-                    chip.stop()
-                    raise NoAcknowledge(address, sent)
+            self._write(address, write, strikes)
             if read_n and stop_between:
-                chip.stop()
-        data = b""
-        if read_n:
-            self._start(chip, read=True)
-            data = bytes(chip.read() for _ in range(read_n))
+                self._stop()
+        data = self._read(address, read_n, strikes, second=bool(write)) if read_n else b""
         if stop_at_end:
-            chip.stop()
+            self._stop()
         return data
 
-    @staticmethod
-    def _start(chip: I2CChip, read: bool) -> None:
-        if not chip.start(read):
+    # --- the lines, for a controller that has let go of its pins
+
+    def sda(self) -> int:
+        """Level of SDA."""
+        self._hold()
+        return self._lines.sda
+
+    def scl(self) -> int:
+        """Level of SCL."""
+        self._hold()
+        return self._lines.scl
+
+    def drive_sda(self, level: int) -> None:
+        """The open-drain pin on SDA; 1 lets go."""
+        self._hold()
+        self._lines.drive_sda(level, self.chips.values())
+
+    def drive_scl(self, level: int) -> None:
+        """The open-drain pin on SCL; 1 lets go."""
+        self._hold()
+        self._lines.drive_scl(level)
+
+    def release(self) -> None:
+        """The controller takes its pins back."""
+        self._lines.release()
+
+    # --- one transfer
+
+    def _present(self, chip: I2CChip) -> bool:
+        """Brings the chip to the present; whether it is there at all."""
+        if self.faults.strikes:
+            cuts = self.faults.cuts
+            present = self.faults.powered(chip, self._clock.running_us(), self._clock.now_us())
+            if self._holder is not None and self._holder.fault.means(chip) and (self.faults.cuts != cuts or not present):
+                self._let_go()
+            if not present:
+                return False
+        chip.advance(self._clock.now_us())
+        return True
+
+    def _hold(self) -> None:
+        """What pulls the lines low now whatever is clocked."""
+        if not self.faults.strikes:
+            return
+        now = self._clock.running_us()
+        chips = self.chips.values()
+        self._lines.held_sda = self.faults.lines(chips, "stuck_sda", now) is not None
+        self._lines.held_scl = now < self._stretched_until_us or self.faults.lines(chips, "stuck_scl", now) is not None
+        if self._holder is not None:
+            for chip in chips:
+                self._present(chip)
+        if self._holder is not None and not self._holder.within(now):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._holder = None
+        self._lines.forget()
+
+    def _seize(self, address: int) -> None:
+        """Waits until both lines are high, as a controller does, and no longer."""
+        self._hold()
+        if self._lines.idle:
+            return
+        now = self._clock.running_us()
+        strike = self._holder or self.faults.lines(self.chips.values(), "stuck_sda", now)
+        if self._lines.scl and strike is not None and strike.fault.error == "no acknowledge":
+            raise NoAcknowledge(address, 0)
+        for _ in range(TIME_OUT_US // _LOOK_US):
+            self._clock.wait_us(_LOOK_US)
+            self._hold()
+            if self._lines.idle:
+                return
+        raise TimeOut(address)
+
+    def _stretch(self, address: int, strikes: list[Strike]) -> None:
+        """A chip that holds SCL: the transfer takes longer, or the controller gives up."""
+        for strike in strikes:
+            if strike.fault.kind == "stretch" and strike.fault.microseconds:
+                begin = self._clock.running_us()
+                self._clock.wait_us(min(strike.fault.microseconds, TIME_OUT_US))
+                if strike.fault.microseconds > TIME_OUT_US:
+                    self._stretched_until_us = begin + strike.fault.microseconds
+                    raise TimeOut(address)
+
+    def _address(self, address: int, read: bool, strikes: list[Strike], second: bool) -> tuple[I2CChip, bool]:
+        """Sends the (second) address byte; the chip that acknowledged it, and whether it understood "read"."""
+        byte = address << 1 | read
+        refused = False
+        for strike in strikes:
+            if strike.part == "address" and strike.byte == second:
+                byte ^= 1 << strike.bit if strike.fault.kind == "flip" else 0
+                refused |= strike.fault.kind == "nack"
+        chip = self.chips.get(byte >> 1)
+        known = chip in self._addressed
+        if refused or chip is None or not (known or self._present(chip)):
+            self._refuse(address, 0)
+        assert chip is not None
+        if not known:
+            self._addressed.append(chip)
+        if not chip.start(bool(byte & 1)):
+            self._refuse(address, 0)
+        return chip, bool(byte & 1)
+
+    def _write(self, address: int, write: bytes, strikes: list[Strike]) -> None:
+        chip, reads = self._address(address, False, strikes, second=False)
+        for index, byte in enumerate(write):
+            if reads:  # it sends a byte itself and waits for an acknowledge, as the controller does
+                chip.read()
+                self._refuse(address, index + 1)
+            kinds = {}
+            for strike in strikes:
+                if strike.part == "written" and strike.byte == index:
+                    kinds[strike.fault.kind] = strike
+                    byte ^= 1 << strike.bit if strike.fault.kind == "flip" else 0
+            heard = chip.write(byte)
+            if "stuck_sda" in kinds:
+                self._lines.leave_acknowledging(chip)
+                self._break_off(address, kinds["stuck_sda"], index + 1)
+            if not heard or "nack" in kinds:  # a glitch in the acknowledge: the chip has taken the byte
+                self._refuse(address, index + 1)
+
+    def _read(self, address: int, read_n: int, strikes: list[Strike], second: bool) -> bytes:
+        chip, reads = self._address(address, True, strikes, second)
+        data = bytearray()
+        for index in range(read_n):
+            if not reads:  # it listens: nobody pulls SDA low, so it hears ones, and so does the controller
+                chip.write(0xFF)
+                data.append(0xFF)
+                continue
+            byte = chip.read()
+            for strike in strikes:
+                if strike.part == "read" and strike.byte == index:
+                    if strike.fault.kind == "stuck_sda":
+                        self._lines.leave_sending([0] * strike.clocks)
+                        self._break_off(address, strike, index)
+                    byte ^= 1 << strike.bit if strike.fault.kind == "flip" else 0
+            data.append(byte)
+        return bytes(data)
+
+    def _stop(self) -> None:
+        for chip in self._addressed:
             chip.stop()
-            raise NoAcknowledge(chip.address, 0)
+
+    def _refuse(self, address: int, sent: int) -> NoReturn:
+        self._stop()
+        raise NoAcknowledge(address, sent)
+
+    def _break_off(self, address: int, strike: Strike, sent: int) -> NoReturn:
+        """The chip holds SDA: no STOP can be sent."""
+        self._holder = strike
+        if strike.fault.error == "no acknowledge":
+            raise NoAcknowledge(address, sent)
+        self._clock.wait_us(TIME_OUT_US)
+        raise TimeOut(address)
 
 
 class UartLine:
@@ -132,8 +301,9 @@ class UartLine:
 
     LATENCY_US = 2_000  # the SPS30 answers within 20 ms (facts 1.2); a real one takes a few
 
-    def __init__(self, chip: UartChip, clock: ClockFace, baud: int = 115_200, rxbuf: int = 256) -> None:
+    def __init__(self, chip: UartChip, clock: ClockFace, baud: int = 115_200, rxbuf: int = 256, faults: Faults | None = None) -> None:
         self.chip = chip
+        self.faults = faults if faults is not None else Faults()
         self._clock = clock
         self.baud = baud
         self.wired_baud = baud
@@ -151,15 +321,19 @@ class UartLine:
 
     def advance(self) -> None:
         """Brings the chip and the flying bytes to the present."""
-        self.chip.advance(self._clock.now_us())
         now = self._clock.running_us()
+        if self.faults.strikes and not self.faults.powered(self.chip, now, self._clock.now_us()):
+            self._flying.clear()
+            return
+        self.chip.advance(self._clock.now_us())
         waiting = self.chip.any()
         if waiting:
             byte_us = 10e6 / self.wired_baud
             arrival = max(now + self.LATENCY_US, self._line_free_us)
-            for byte in self.chip.read(waiting):
-                arrival += byte_us
-                self._flying.append((arrival, byte))
+            for sent in self.chip.read(waiting):
+                for later, byte in self.faults.byte(self.chip, "read", sent, now) if self.faults.strikes else ((0, sent),):
+                    arrival += byte_us + later
+                    self._flying.append((arrival, byte))
             self._line_free_us = arrival
         while self._flying and self._flying[0][0] <= now:
             _, byte = self._flying.popleft()
@@ -171,9 +345,16 @@ class UartLine:
     def write(self, data: bytes) -> int:
         """Sends `data` to the chip; at another baud rate than the chip's it arrives as framing errors, that is, not at all."""
         self.advance()
-        if self.baud == self.wired_baud:
-            self.chip.write(data)
-            self.advance()
+        if self.baud != self.wired_baud:
+            return len(data)
+        now = self._clock.running_us()
+        arriving = data
+        if self.faults.strikes:
+            if not self.faults.powered(self.chip, now, self._clock.now_us()):
+                return len(data)
+            arriving = bytes(byte for sent in data for _, byte in self.faults.byte(self.chip, "written", sent, now))
+        self.chip.write(arriving)
+        self.advance()
         return len(data)
 
     def any(self) -> int:

@@ -18,11 +18,18 @@ def utc_ns() -> int:
     return time.time_ns()
 
 
-class Clock:
-    """Chip time in µs since the clock was made; `read_ns` is the clock it follows (CLOCK_BOOTTIME unless a test brings its own)."""
+def sleep_us(microseconds: int) -> None:
+    """Sleeps."""
+    time.sleep(microseconds / 1e6)
 
-    def __init__(self, read_ns: Callable[[], int] = boottime_ns) -> None:
+
+class Clock:
+    """Chip time in µs since the clock was made; `read_ns` is the clock it follows (CLOCK_BOOTTIME unless a test brings its own), and
+    `wait_us` how its time is passed: a test whose time stands still moves it on there, and nobody sleeps."""
+
+    def __init__(self, read_ns: Callable[[], int] = boottime_ns, wait_us: Callable[[int], None] = sleep_us) -> None:
         self._read_ns = read_ns
+        self.wait_us = wait_us
         self.start_boottime_ns = read_ns()
         self._stopped_us: int | None = None
 
