@@ -17,3 +17,7 @@ class UART(Protocol):
 class TunableUART(UART, Protocol):
     # For a driver that must find or change the speed.
     def init(self, *, baudrate: int) -> None: ...
+
+class Tap(Protocol):
+    # Sees whole frames of the first fleet's box: the first `length` bytes, valid during the call.
+    def __call__(self, frame: bytearray, length: int, /) -> None: ...
