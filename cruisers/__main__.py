@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from drivers import addresses
 from logbook.tool import app as segment
 from sim import demo as demo_room
+from sim import run as run_room
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(segment, name="segment")
+sim = typer.Typer(no_args_is_help=True, help="A truck without hardware.")
+app.add_typer(sim, name="sim")
 
 BAD_INPUT = 2
 
@@ -39,6 +43,38 @@ def demo(
         code = demo_room.run(options)
     except demo_room.DemoError as error:
         print(f"cruisers demo: {error}", file=sys.stderr)
+        code = BAD_INPUT
+    raise typer.Exit(code)
+
+
+@sim.command("run", context_settings={"ignore_unknown_options": True})
+def sim_run(
+    program: Annotated[list[str], typer.Argument(help="The program and its arguments, after --.", metavar="-- PROGRAM [ARGUMENT]...")],
+    i2c: Annotated[
+        int | None, typer.Option(help="Number N of the bus that the program finds as /dev/i2c-N (Python programs only).")
+    ] = None,
+    uart: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH[=PART]", help=f"Link a serial port there, with a part behind it ({', '.join(run_room.UART_PARTS)})."),
+    ] = None,
+    chips: Annotated[str, typer.Option(help=f"Parts on the bus, PART or PART@ADDRESS: {', '.join(run_room.I2C_PARTS)}.")] = "standard",
+    seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 1,
+    faults: Annotated[Path | None, typer.Option(metavar="FILE", help="A script of faults on the wires, JSON (sim/faults.py).")] = None,
+    truth: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Log there what every chip really converted (sim/truth.py).")] = None,
+) -> None:
+    """Run any program against the simulated truck's chips, in real time; its exit code is ours.
+
+    Example: cruisers sim run --i2c 1 --uart /tmp/pm=sps30 -- python my_sensors.py
+    """
+    try:
+        wanted = run_room.chips(chips)
+        ports = tuple(run_room.uart(text) for text in uart or ())
+        wrong = addresses.clash([(part, i2c or 0, address) for part, address in wanted])
+        if wrong:
+            raise run_room.RunError(wrong)
+        code = run_room.run(run_room.Options(program, i2c, wanted, ports, seed, truth, faults))
+    except run_room.RunError as error:
+        print(f"cruisers sim run: {error}", file=sys.stderr)
         code = BAD_INPUT
     raise typer.Exit(code)
 

@@ -19,9 +19,12 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 RESTART_DELAY = 1.0  # seconds, as RestartSec in the truck's units
 
 
-def _before_program(parent: int, nice: int) -> None:
-    """In the child, before its program: asks for SIGTERM when `parent` dies, ends if that is dead already, and steps back by `nice`."""
+def before_program(parent: int, nice: int, mask: set[signal.Signals | int] | None = None) -> None:
+    """In the child, before its program: asks for SIGTERM when `parent` dies, ends if that is dead already, steps back by `nice`, and takes
+    `mask` as its blocked signals (a child begins with its parent's)."""
     os.nice(nice)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
@@ -74,7 +77,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=functools.partial(_before_program, os.getpid(), self.nice),  # after the change of user, which would clear it
+                preexec_fn=functools.partial(before_program, os.getpid(), self.nice),  # after the change of user, which would clear it
                 user=self.user,
             )
 

@@ -125,7 +125,7 @@ def test_a_child_dies_with_a_demo_that_is_killed(tmp_path: Path) -> None:
 def test_a_child_whose_demo_died_before_it_could_ask_ends_at_once() -> None:
     pid = os.fork()
     if pid == 0:
-        processes._before_program(1 << 30, 0)  # not our parent: it is gone
+        processes.before_program(1 << 30, 0)  # not our parent: it is gone
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 
