@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from drivers import addresses
+from gateway import sense as sense_room
 from logbook.tool import app as segment
 from sim import demo as demo_room
 from sim import run as run_room
@@ -45,6 +46,24 @@ def demo(
         print(f"cruisers demo: {error}", file=sys.stderr)
         code = BAD_INPUT
     raise typer.Exit(code)
+
+
+@app.command()
+def sense(
+    bus: Annotated[str | None, typer.Option(help="The I2C bus: /dev/i2c-1, or 1 for it.")] = None,
+    uart: Annotated[list[str] | None, typer.Option(metavar="PATH=PART", help="A part on a serial port, e.g. /dev/serial0=sps30.")] = None,
+    chip: Annotated[list[str] | None, typer.Option(metavar="PART@ADDRESS", help="A part that is not at its default address.")] = None,
+    without: Annotated[list[str] | None, typer.Option(metavar="PART", help="Do not look for this part.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="One table when every part has delivered, instead of a live one.")] = False,
+    seconds: Annotated[float | None, typer.Option(help="End by itself after this time.")] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+) -> None:
+    """Read every known chip on this machine's own buses: values, raw numbers, states.
+
+    Example: cruisers sense --bus /dev/i2c-1 --uart /dev/serial0=sps30
+    """
+    request = sense_room.Request(bus, tuple(chip or ()), tuple(without or ()), tuple(uart or ()), once, seconds, json_out)
+    raise typer.Exit(sense_room.run(request))
 
 
 @sim.command("run", context_settings={"ignore_unknown_options": True})

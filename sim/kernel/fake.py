@@ -12,6 +12,7 @@ Not reached: C extensions that call the C library themselves, and Python started
 Only the standard library, Python >= 3.9, nothing of ours: it runs inside other people's programs.
 """
 
+import _io
 import abc
 import builtins
 import errno
@@ -41,7 +42,7 @@ _MESSAGE_SIZE = struct.calcsize("@HHHP")  # struct i2c_msg
 
 _real_open, _real_os_open, _real_read, _real_write = io.open, os.open, os.read, os.write
 _real_ioctl, _real_stat, _real_access = fcntl.ioctl, os.stat, os.access
-_RealFileIO = io.FileIO
+_RealFileIO = _io.FileIO  # io.FileIO is ours already where this is imported below another `sim run`
 
 
 class _File:

@@ -1,0 +1,206 @@
+"""Every part a Linux machine can read by itself, watched as on the head: same drivers, same states, no frames."""
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from drivers.addresses import LEGAL, clash
+from firmware import frames
+from firmware.supervisor import Watched
+from gateway.linux_bus import LinuxI2C, LinuxUart
+
+NO_NEW_SAMPLE = "no new sample"  # of one quantity in a sample that has others: what came before it still holds
+_TICKS = 0x3FFF_FFFF  # ms, as the head's
+
+# Part → module and class of its driver.
+I2C_DRIVERS = {
+    "icm20948": ("icm20948", "ICM20948"),
+    "bmp390": ("bmp390", "BMP390"),
+    "sht45": ("sht45", "SHT45"),
+    "opt3001": ("opt3001", "OPT3001"),
+    "as7331": ("as7331", "AS7331"),
+    "sps30": ("sps30_i2c", "SPS30I2C"),
+    "veml7700": ("veml7700", "VEML7700"),
+}
+# Part → module and class of its driver, baud to begin with.
+UART_DRIVERS = {
+    "sps30": ("sps30", "SPS30", 115_200),
+    "pms5003": ("pms5003", "PMS5003", 9_600),
+    "neo_m9n": ("neo_m9n", "NEOM9N", 38_400),
+    "first_fleet": ("first_fleet", "FirstFleetBox", 115_200),
+}
+
+
+class Place(NamedTuple):
+    """Where a part is: `at` is an I2C address or the path of a serial port."""
+
+    part: str
+    at: int | str
+
+    @property
+    def shown(self) -> str:
+        """0x68, or the path."""
+        return f"0x{self.at:02x}" if isinstance(self.at, int) else self.at
+
+
+class PartError(Exception):
+    """A part that is not known or cannot be where it is said to be, in one line."""
+
+
+def on_i2c(chips: Iterable[str], without: Iterable[str], bus: int, uart_parts: Iterable[str]) -> list[Place]:
+    """Every known part at its default address, but where `chips` ("opt3001@0x46") says another one, and not those `without`, nor a part
+    that is on a UART unless `chips` names it. Raises PartError, also where two are at one address."""
+    named = {}
+    for text in chips:
+        part, _, address = text.partition("@")
+        try:
+            named[part] = int(address, 0) if address else LEGAL[part][0]
+        except KeyError:
+            raise PartError(f"no driver for {part or text!r} (there are {', '.join(LEGAL)})") from None
+        except ValueError:
+            raise PartError(f"{address!r} is not an address (e.g. opt3001@0x46)") from None
+    absent = {*without, *(part for part in uart_parts if part not in named)}
+    unknown = [part for part in without if part not in LEGAL]
+    if unknown:
+        raise PartError(f"no driver for {unknown[0]!r} (there are {', '.join(LEGAL)})")
+    places = [
+        Place(part, named.get(part, LEGAL[part][0]))
+        for part in (*LEGAL, *(part for part in named if part not in LEGAL))
+        if part not in absent
+    ]
+    wrong = clash([(place.part, bus, int(place.at)) for place in places])
+    if wrong:
+        raise PartError(wrong)
+    return places
+
+
+def on_uart(text: str) -> Place:
+    """Of "PATH=PART". Raises PartError."""
+    path, _, part = text.partition("=")
+    if part not in UART_DRIVERS or not path:
+        raise PartError(f"--uart {text}: it takes PATH=PART, PART one of {', '.join(UART_DRIVERS)}")
+    return Place(part, path)
+
+
+@dataclass
+class Readings:
+    """What one watched part has said; takes the place of the head's outbox. Times are those of the last `stamp`, in ticks."""
+
+    now: int = 0
+    stamped: int = 0
+    constants: bytes = b""
+    newest: list[bytes] = field(default_factory=list)  # all samples of the last drain
+    sampled: int | None = None
+    samples: int = 0
+    gaps: int = 0  # reports of missing samples
+
+    @property
+    def ticks(self) -> "Readings":
+        """The clock that `stamp` is asked of."""
+        return self
+
+    def stamp(self) -> None:
+        """Notes the time."""
+        self.stamped = self.now
+
+    def sample(self, sensor: int, driver: Any) -> int:
+        """Reads what the driver has ready; returns the number of samples. Bus errors pass through."""
+        buffer = bytearray(frames.PAYLOAD_MAX)
+        size = driver.read_into(buffer)
+        self.newest = [bytes(buffer[start : start + driver.RAW_SIZE]) for start in range(0, size, driver.RAW_SIZE)]
+        self.samples += len(self.newest)
+        self.sampled = self.stamped
+        return len(self.newest)
+
+    def trim(self, sensor: int, trim: bytes) -> None:
+        """Keeps the trim constants."""
+        self.constants = trim
+
+    def gap(self, sensor: int, reason: int, count: int) -> None:
+        """Counts the report."""
+        self.gaps += 1
+
+    def state(self, sensor: int, state: int, reason: int, failures: int) -> None:
+        """The state is asked of Watched when it is shown."""
+
+
+class Part:
+    """One driver under the head's supervision. `values` and `raw` are by quantity id, as of the last `decode`."""
+
+    def __init__(self, place: Place, driver: Any, module: ModuleType) -> None:
+        self.place = place
+        self.sensor: str = module.SENSOR
+        self.readings = Readings()
+        self.values: dict[str, float | str] = {}
+        self.raw: dict[str, str] = {}
+        self._module = module
+        self._watched = Watched(0, driver, self.readings)  # type: ignore[arg-type]  # an outbox without frames
+
+    @property
+    def state(self) -> str:
+        """absent, configuring, ok, degraded or failed."""
+        return frames.STATES[self._watched.state]
+
+    @property
+    def reason(self) -> str:
+        """Why it is not ok; "" if it is."""
+        return frames.REASONS[self._watched.reason] if self._watched.reason else ""
+
+    @property
+    def failures(self) -> int:
+        """Failed transactions so far."""
+        return self._watched.failures
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more is to be waited for: it has delivered, or it is not there."""
+        return self.readings.samples > 0 or (self._watched.state == frames.ABSENT and self.failures > 0)
+
+    def start(self, now_ms: int) -> None:
+        """The first start."""
+        self.readings.now = now_ms & _TICKS
+        self._watched.start(now_ms & _TICKS)
+
+    def step(self, now_ms: int) -> None:
+        """One turn of the driver."""
+        self.readings.now = now_ms & _TICKS
+        self._watched.step(now_ms & _TICKS)
+
+    def age_ms(self, now_ms: int) -> int | None:
+        """Milliseconds since the newest sample was read; None before the first."""
+        return None if self.readings.sampled is None else (now_ms - self.readings.sampled) & _TICKS
+
+    def decode(self) -> None:
+        """Brings `values` (SI, or a reason) and `raw` (the chip's own number as text) up to the newest samples."""
+        from gateway import convert  # numpy: a tenth of a second that `--help` and a wrong option need not wait for
+
+        newest, self.readings.newest = self.readings.newest, []
+        for sample in newest:
+            try:
+                values = convert.plausible(self._module.decode(self.readings.constants, sample))
+            except ValueError as error:  # a trim of wrong length: no chip of this kind
+                values = dict.fromkeys(self._module.QUANTITIES, str(error))
+            known = self.sensor in convert.DRIVERS
+            numbers = convert.raw_numbers(self.sensor, sample) if known else dict.fromkeys(values, sample.hex())
+            for quantity, value in values.items():
+                if value != NO_NEW_SAMPLE or quantity not in self.values:
+                    self.values[quantity] = value
+                    self.raw[quantity] = numbers.get(quantity, "")
+
+
+def open_parts(device: str | None, i2c: list[Place], uarts: list[Place]) -> list[Part]:
+    """The parts behind `device` and the serial ports. Raises OSError if one of them cannot be opened."""
+    parts = []
+    if device is not None and i2c:
+        bus = LinuxI2C(device)
+        for place in i2c:
+            name, kind = I2C_DRIVERS[place.part]
+            module = importlib.import_module(f"drivers.{name}")
+            parts.append(Part(place, getattr(module, kind)(bus, place.at), module))
+    for place in uarts:
+        name, kind, baud = UART_DRIVERS[place.part]
+        module = importlib.import_module(f"drivers.{name}")
+        parts.append(Part(place, getattr(module, kind)(LinuxUart(str(place.at), baud)), module))
+    return parts

@@ -1,0 +1,228 @@
+"""`cruisers sense`: what the chips on this machine's own buses say, now. A live table for people, one JSON object for machines."""
+
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any, NamedTuple
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from gateway.parts import Part, PartError, on_i2c, on_uart, open_parts
+from logbook.quantities import BY_ID
+
+WIDTH = 80
+TURN = 0.004  # s between turns; the ICM-20948's FIFO holds 0.2 s
+SHOW_EVERY = 0.5  # s
+ONCE_PATIENCE = 8.0  # s that --once and --json wait for a part that is there and has not delivered
+_COLOURS = {"ok": "green", "degraded": "yellow", "configuring": "cyan", "failed": "red", "absent": "bright_black"}
+
+
+class Request(NamedTuple):
+    """What was asked for: `bus` is a device or its number, `chips` as "opt3001@0x46", `uarts` as "/dev/serial0=sps30"."""
+
+    bus: str | None = None
+    chips: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    uarts: tuple[str, ...] = ()
+    once: bool = False
+    seconds: float | None = None
+    json: bool = False
+
+
+def run(request: Request) -> int:
+    """Reads until Ctrl-C, or as `request` says; returns the exit code: 0 done, 1 nothing answered, 2 it cannot be done as asked."""
+    device = f"/dev/i2c-{request.bus}" if request.bus is not None and request.bus.isdecimal() else request.bus
+    try:
+        number = int(re.sub(r"\D", "", (device or "").rpartition("-")[2]) or 0)
+        uarts = [on_uart(text) for text in request.uarts]
+        i2c = on_i2c(request.chips, request.without, number, [place.part for place in uarts]) if device is not None else []
+        if device is None and not uarts:
+            raise PartError("nothing to read: name a bus (--bus /dev/i2c-1) or a serial port (--uart /dev/serial0=sps30)")
+        parts = open_parts(device, i2c, uarts)
+    except PartError as error:
+        print(f"cruisers sense: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"cruisers sense: {_cannot_open(device, error)}", file=sys.stderr)
+        return 2
+    _follow(parts, request)
+    if request.json:
+        print(json.dumps(as_json(device, parts, _now_ms())))
+    elif request.once:
+        Console(width=_width()).print(table(parts, _now_ms()))
+    if any(part.readings.samples for part in parts):
+        return 0
+    if not request.json:
+        print(
+            f"cruisers sense: nothing answers on {' or '.join(filter(None, [device or '', *[place.shown for place in uarts]]))}",
+            file=sys.stderr,
+        )
+    return 1
+
+
+def _cannot_open(device: str | None, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno is not None and device is not None and error.filename in (None, device) and "/dev/tty" not in reason:
+        hint = " (enable I2C: raspi-config, Interface Options)" if isinstance(error, FileNotFoundError) else ""
+        return f"{error.filename or device}: {reason}{hint}"
+    return reason
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def _width() -> int:
+    """The terminal's width where there is one, but no more than the table needs."""
+    return min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH
+
+
+def _follow(parts: list[Part], request: Request) -> None:
+    """Turns of all parts until it is time to end."""
+    ending = False
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        nonlocal ending
+        ending = True
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    begin = time.monotonic()
+    quiet = request.once or request.json
+    patience = request.seconds if request.seconds is not None else ONCE_PATIENCE if quiet else float("inf")
+    for part in parts:
+        part.start(_now_ms())
+    live = Live(console=Console(width=_width()), auto_refresh=False, transient=False) if not quiet else None
+    shown = 0.0
+    try:
+        if live is not None:
+            live.start()
+        while not ending and time.monotonic() - begin < patience:
+            for part in parts:
+                part.step(_now_ms())
+            if quiet and request.seconds is None and all(part.settled for part in parts):
+                break
+            if live is not None and time.monotonic() - shown >= SHOW_EVERY:
+                shown = time.monotonic()
+                live.update(table(parts, _now_ms()), refresh=True)
+            time.sleep(TURN)
+    finally:
+        if live is not None:
+            live.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- what is shown
+
+
+def table(parts: Iterable[Part], now_ms: int) -> RenderableType:
+    """The parts that are there, with everything they say; those that are not in one line at the end."""
+    shown: list[RenderableType] = []
+    absent = []
+    for part in parts:
+        part.decode()
+        if part.state == "absent":
+            absent.append(f"{part.place.part} {part.place.shown}")
+            continue
+        shown.append(_headline(part, now_ms))
+        if part.values:
+            shown.append(_values(part))
+    if absent:
+        shown.append(Text(f"absent: {', '.join(absent)}", style="bright_black"))
+    return Group(*shown)
+
+
+def _headline(part: Part, now_ms: int) -> Text:
+    age = part.age_ms(now_ms)
+    line = Text(f"{part.place.part:<9} {part.place.shown:<6} ", style="bold")
+    line.append(part.state, style=_COLOURS[part.state])
+    if part.reason:
+        line.append(f" ({part.reason})", style="not bold")
+    line.append(f"  {age / 1000:.1f} s ago" if age is not None else "  no sample yet", style="not bold bright_black")
+    return line
+
+
+def _values(part: Part) -> Table:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=23, no_wrap=True)
+    grid.add_column(justify="right", min_width=30, no_wrap=True)
+    grid.add_column(style="bright_black", no_wrap=True, overflow="ellipsis")
+    for group in _groups(part.values):
+        values = [part.values[quantity] for quantity in group]
+        reasons = list(dict.fromkeys(value for value in values if isinstance(value, str)))
+        unit = BY_ID[group[0]].display.unit
+        if len(reasons) == 1 and all(isinstance(value, str) for value in values):
+            text = Text(reasons[0], style="yellow")
+        else:
+            text = Text(f"{' '.join(_shown(quantity, part.values[quantity]) for quantity in group)} {unit}")
+        grid.add_row(f"  {_label(group)}", text, " ".join(_short(part.raw[quantity]) for quantity in group))
+    return grid
+
+
+def _shown(quantity: str, value: float | str) -> str:
+    row = BY_ID[quantity]
+    return "-" if isinstance(value, str) else f"{row.display.shown(value):.{row.decimals}f}"
+
+
+def _short(raw: str) -> str:
+    """A float of the SPS30 as people read it; every other number as it is."""
+    return f"{float(raw):.4g}" if "." in raw else raw
+
+
+def _groups(quantities: Iterable[str]) -> list[list[str]]:
+    """Quantities that share a line: the axes of a vector, the sizes of particles."""
+    groups: dict[str, list[str]] = {}
+    for quantity in quantities:
+        key = re.sub(r"_[xyz]$", "", quantity)
+        key = re.sub(r"^(pm|particles_above_|particles_)\d.*$", r"\1", key)
+        groups.setdefault(key, []).append(quantity)
+    return list(groups.values())
+
+
+def _label(group: list[str]) -> str:
+    """The name of the first, with what the others differ in: "Acceleration X Y Z", "Particles < 0.5…10 µm"."""
+    names = [BY_ID[quantity].name for quantity in group]
+    if len(names) == 1:
+        return names[0]
+    stem = re.match(r"^(PM|Particles . |.* )", names[0])
+    start = stem.end() if stem else 0
+    if names[0].endswith(" µm"):
+        return f"{names[0].removesuffix(' µm')}…{names[-1][start:]}"
+    return names[0][:start] + " ".join(name[start:] for name in names)
+
+
+def as_json(device: str | None, parts: Iterable[Part], now_ms: int) -> dict[str, Any]:
+    """Everything as one object: values in SI (`value`) with their unit and as shown, or the `reason` why there is none."""
+    found = []
+    for part in parts:
+        part.decode()
+        age = part.age_ms(now_ms)
+        values: dict[str, dict[str, Any]] = {}
+        for quantity, value in part.values.items():
+            row = BY_ID[quantity]
+            entry: dict[str, Any] = {"raw": part.raw[quantity]}
+            if isinstance(value, str):
+                entry["reason"] = value
+            else:
+                entry |= {"value": value, "unit": row.unit, "shown": f"{_shown(quantity, value)} {row.display.unit}"}
+            values[quantity] = entry
+        found.append(
+            {
+                "part": part.place.part,
+                "at": part.place.shown,
+                "state": part.state,
+                "reason": part.reason,
+                "failures": part.failures,
+                "samples": part.readings.samples,
+                "age_s": None if age is None else age / 1000,
+                "values": values,
+            }
+        )
+    return {"bus": device, "parts": found}
