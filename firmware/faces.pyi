@@ -15,6 +15,7 @@ class Driver(Protocol):
     def trim(self) -> bytes: ...
 
 class Bus(Protocol):
+    stuck: bool
     def recover(self) -> bool: ...
 
 class Pin(Protocol):

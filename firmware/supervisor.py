@@ -1,23 +1,35 @@
 """One sensor under supervision: its state, its failures, when it is tried again, and what is said about it.
 
-    configuring ─→ ok ⇄ degraded ─→ failed ─→ (back-off) ─→ configuring …        absent: never answered since the head started
+    configuring ─→ ok ⇄ degraded ─→ failed ─→ (pause) ─→ configuring …        absent: never answered since the head started
 
 A failure or two is only counted (degraded). More in a row, or a chip back at its power-on values, start it from the reset again, so that a
 sensor which appears late, or comes back, always gets its full set-up. Missing samples are reported when the first one comes again: only
-then it is known how many."""
+then it is known how many.
+
+Pauses grow from 0.2 to 1 s and no further: whatever the length of a fault, its end is noticed within a second, which leaves a second for
+the set-up. That is cheap. A chip that does not acknowledge costs one address a second (0.03 ms of a 400 kHz bus); one that stretches the
+clock for ever costs a time-out of 50 ms a second, which the IMU's FIFO (0.22 s) bridges; a bus that stays stuck costs one time-out and then
+only a look at the lines and nine clocks for each of its sensors a second, because nothing is sent while it is.
+
+STATE frames are one for each change, but at most 8 at once and one more every 2 s (30 a minute, 15 bytes a second): with a contact that
+rattles the ring is for samples. What stands for less than that may go unsaid; what stands at last is always said, with the failures
+counted. GAP frames are never more than the SAMPLE frames they stand before, or the FIFO resets of a driver."""
 
 from drivers.errors import BUS_STUCK, NO_ACKNOWLEDGE, OTHER, POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError, from_oserror
 from drivers.portable import TYPE_CHECKING, const, elapsed
 from firmware.frames import ABSENT, CONFIGURING, DEGRADED, FAILED, OK
 from firmware.outbox import Outbox
+from firmware.schedule import Schedule
 
 if TYPE_CHECKING:
     from firmware.faces import Bus, Driver
 
 _PATIENCE = const(3)  # failures in a row before a restart
-_SETTLED = const(5)  # good readings in a row before a degraded sensor is ok again
+_SETTLED_MS = const(500)  # without failure before a degraded sensor is ok again
 _FIRST_PAUSE_MS = const(200)
-_LONGEST_PAUSE_MS = const(10000)
+_LONGEST_PAUSE_MS = const(1000)
+_STATES_AT_ONCE = const(8)
+_STATE_EVERY_MS = const(2000)
 
 
 class Watched:
@@ -31,35 +43,51 @@ class Watched:
         self.failures = 0
         self._outbox = outbox
         self._bus = bus
+        self._schedule = Schedule(driver.PERIOD_MS)
         self._resting = False
         self._since = 0
         self._pause = _FIRST_PAUSE_MS
         self._in_a_row = 0
-        self._good = 0
+        self._failed = 0  # when it failed last
         self._trimmed = False
         self._trim = b""
         self._delivered = False  # at least once since the head started
         self._interrupted = False  # restarted since the last sample
-        self._last = 0
         self._gap_reason = OTHER
+        self._said_state = -1
+        self._said_reason = -1
+        self._unsaid = False  # a change since then that was too many
+        self._credit = _STATES_AT_ONCE
+        self._credited = 0
 
     def start(self, now: int) -> None:
         """The first start."""
+        self._credited = self._failed = now
         self.driver.start(now)
         self._say(CONFIGURING, 0)
 
     def step(self, now: int) -> None:
         """One turn: never waits, never raises on trouble of the sensor or its bus."""
+        if self._credit < _STATES_AT_ONCE and elapsed(now, self._credited) >= _STATE_EVERY_MS:
+            self._credit += 1
+            self._credited = now
+            self._say(self.state, self.reason)
         if self._resting:
             if elapsed(now, self._since) < self._pause:
                 return
             self._resting = False
             self.driver.start(now)
+        bus = self._bus
+        if bus is not None and bus.stuck:
+            bus.recover()
+            if bus.stuck:
+                self._fail(now, BUS_STUCK)
+                return
         try:
             self._work(now)
         except OSError as error:
             code = from_oserror(error).code
-            if code == TIME_OUT and self._bus is not None and self._bus.recover():
+            if bus is not None and bus.recover():
                 code = BUS_STUCK
             self._fail(now, code)
         except BusError as error:
@@ -86,6 +114,8 @@ class Watched:
                     break
                 count -= moved
             self._succeed(now)
+        elif self.state == OK and self._schedule.silent(now):
+            self._say(DEGRADED, driver.degraded or TIME_OUT)
 
     def _send_trim(self, trim: bytes) -> None:
         if trim != self._trim:  # after a restart it is the same, unless the chip was changed
@@ -94,37 +124,30 @@ class Watched:
             self._outbox.trim(self.sensor, trim)
 
     def _report_missing(self, now: int) -> None:
-        if not self._delivered:
-            return
-        period = self.driver.PERIOD_MS
-        if period:
-            # Modulo 2**30 ms: a sensor that was away for more than 12.4 days is reported as away for less; its STATE frames say since when.
-            missing = elapsed(now, self._last) // period - 1
-            if missing > 0:
-                self._outbox.gap(self.sensor, self._gap_reason, missing)
-        elif self._interrupted:
-            self._outbox.gap(self.sensor, self._gap_reason, 0)
+        # Modulo 2**30 ms: a sensor that was away for more than 12.4 days is reported as away for less; its STATE frames say since when.
+        missing = self._schedule.due(now)
+        if missing or (self._interrupted and self._delivered and self.driver.PERIOD_MS == 0):
+            self._outbox.gap(self.sensor, self._gap_reason, missing)
+        self._interrupted = False
 
     def _succeed(self, now: int) -> None:
+        self._schedule.delivered()
         self._delivered = True
-        self._interrupted = False
-        self._last = now
         self._gap_reason = OTHER
         self._in_a_row = 0
-        if self._good < _SETTLED:
-            self._good += 1
-        if self._good == _SETTLED:
+        settled = elapsed(now, self._failed) >= _SETTLED_MS
+        if settled:
             self._pause = _FIRST_PAUSE_MS
         if self.driver.degraded:
             self._say(DEGRADED, self.driver.degraded)
-        elif self.state != DEGRADED or self._good == _SETTLED:
+        elif settled or self.state != DEGRADED:
             self._say(OK, 0)
 
     def _fail(self, now: int, code: int) -> None:
         if self.failures < 0xFFFF:
             self.failures += 1
         self._in_a_row += 1
-        self._good = 0
+        self._failed = now
         self._gap_reason = code
         if self.driver.configured and self._in_a_row < _PATIENCE and code != POWER_ON_VALUES and code != WRONG_IDENTITY:
             self._say(DEGRADED, code)
@@ -141,9 +164,15 @@ class Watched:
             self._say(CONFIGURING if code == POWER_ON_VALUES else FAILED, code)
 
     def _say(self, state: int, reason: int) -> None:
-        if state == self.state and reason == self.reason:
-            return
         self.state = state
         self.reason = reason
+        if state == self._said_state and reason == self._said_reason and not self._unsaid:
+            return
+        self._unsaid = self._credit == 0
+        if self._unsaid:
+            return
+        self._credit -= 1
+        self._said_state = state
+        self._said_reason = reason
         self._outbox.ticks.stamp()
         self._outbox.state(self.sensor, state, reason, self.failures)

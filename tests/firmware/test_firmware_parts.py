@@ -5,7 +5,7 @@ from pathlib import Path
 import both_interpreters as both
 import pytest
 
-SCRIPTS = [Path(__file__).with_name(name) for name in ("frames_on_both.py", "head_parts_on_both.py")]
+SCRIPTS = [Path(__file__).with_name(name) for name in ("frames_on_both.py", "supervisor_on_both.py", "head_parts_on_both.py")]
 CHECKS = [pytest.param(script, name, id=name) for script in SCRIPTS for name in both.check_names(script)]
 
 

@@ -96,7 +96,9 @@ asyncio.run(run())
 """
 
 BROKEN = """
+import gc
 import firmware.main
+gc.threshold(4096)
 from firmware import link
 def broken(self, now): raise ValueError("broken link")
 link.Link.turn = broken
