@@ -13,10 +13,11 @@ import threading
 from collections.abc import Mapping
 from typing import Protocol
 
-from sim.bus import I2CBus, NoAcknowledge, UartLine
+from sim.bus import I2CBus, NoAcknowledge, TimeOut, UartLine
 
 _I2C_OPEN, _I2C_TRANSFER, _I2C_SCAN, _UART_OPEN, _UART_WRITE, _UART_ANY, _UART_READ = 1, 2, 3, 4, 5, 6, 7
 _WATCHDOG_START, _WATCHDOG_FEED, _RESET, _RESET_CAUSE, _UNIQUE_ID, _INTERRUPT_CHAR = 8, 9, 10, 11, 12, 13
+_PIN_READ, _PIN_DRIVE = 14, 15
 _NO_INTERRUPT = 0xFF
 
 _log = logging.getLogger(__name__)
@@ -146,7 +147,9 @@ class BusServer:
         """Handle of a controller on its pins; on other pins than the soldered ones it reaches nothing."""
         wiring = (body[0], body[1], body[2])
         if operation == _I2C_OPEN:
-            connection.i2c.append(self._i2c.get(wiring, self._nothing))
+            bus = self._i2c.get(wiring, self._nothing)
+            bus.release()  # the controller has the pins now
+            connection.i2c.append(bus)
             return bytes([len(connection.i2c) - 1])
         baud, rxbuf = struct.unpack_from("<IH", body, 3)
         line = self._uart.get(wiring) or UartLine(_Silence(), _Still())
@@ -174,8 +177,23 @@ class BusServer:
             return self._control.unique_id()
         elif operation == _INTERRUPT_CHAR:
             self._control.interrupt_char(None if body[0] == _NO_INTERRUPT else body[0])
+        elif operation in (_PIN_READ, _PIN_DRIVE):
+            return self._pin(operation == _PIN_DRIVE, body)
         else:
             raise ValueError(f"unknown operation {operation} from the head")
+        return b""
+
+    def _pin(self, drive: bool, body: bytes) -> bytes:
+        """Level of an I2C pin (after driving it); empty: nothing is soldered to this pin."""
+        for (_, sda, scl), bus in self._i2c.items():
+            if body[0] == sda:
+                if drive:
+                    bus.drive_sda(body[1])
+                return bytes([bus.sda()])
+            if body[0] == scl:
+                if drive:
+                    bus.drive_scl(body[1])
+                return bytes([bus.scl()])
         return b""
 
 
@@ -187,6 +205,8 @@ def _transfer(connection: _Connection, body: bytes) -> bytes:
     except NoAcknowledge:
         # rp2: hardware I2C says EIO; a transfer without data goes through its software I2C, which says ENODEV.
         return struct.pack("<BH", errno.EIO if read_n or len(body) > 5 else errno.ENODEV, 0)
+    except TimeOut:
+        return struct.pack("<BH", errno.ETIMEDOUT, 0)
 
 
 def _reply(data: bytes) -> bytes:
@@ -201,6 +221,9 @@ class _Still:
 
     def running_us(self) -> int:
         return 0
+
+    def wait_us(self, microseconds: int, /) -> None:
+        """Nothing goes on."""
 
 
 class _Silence:

@@ -31,6 +31,7 @@ from sim.busserver import BusServer
 from sim.chips.board import Board
 from sim.chips.faces import Log, Source
 from sim.clock import Clock
+from sim.faults import Faults
 
 HEAP = "192k"  # MicroPython's heap on the RP2040, everything included
 INPUT_BYTES = 256  # what the head's serial input holds; more is lost
@@ -52,6 +53,7 @@ class HeadError(Exception):
 class SimulatedHead:
     """Runs from construction to `stop`. `source` and `log` go to the chips (called in the bus server's thread), `clock` is the truck's.
 
+    `faults` stand in front of the chips; their seconds are those of `clock`.
     `program` is the module the board runs (its `run()` too, if it has one), found on `path` (the repository unless a test says otherwise).
     """
 
@@ -66,13 +68,14 @@ class SimulatedHead:
         path: Path | str = _ROOT,
         ticks_before_wrap_s: float = TICKS_BEFORE_WRAP_S,
         unique_id: bytes = bytes.fromhex("e6614c311b7d4f2a"),
+        faults: Faults | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.flash = self.folder / "flash"
         self.flash.mkdir(parents=True, exist_ok=True)
         self.link = self.folder / "head.tty"
         self.clock = clock
-        self.board = Board(source, log, clock)
+        self.board = Board(source, log, clock, faults)
         self.starts = 0  # how often the program was started
         self.input_lost = 0  # bytes that found the input buffer full
         self._program = program

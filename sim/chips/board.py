@@ -8,12 +8,13 @@ from sim.chips.icm20948 import ICM20948
 from sim.chips.opt3001 import OPT3001
 from sim.chips.sht45 import SHT45
 from sim.chips.sps30 import SPS30
+from sim.faults import Faults
 
 
 class Board:
-    """All chips of one head. `i2c` is keyed by (controller, SDA, SCL), `uart` by (UART, TX, RX)."""
+    """All chips of one head. `i2c` is keyed by (controller, SDA, SCL), `uart` by (UART, TX, RX); `faults` are in front of all of them."""
 
-    def __init__(self, source: Source, log: Log, clock: ClockFace) -> None:
+    def __init__(self, source: Source, log: Log, clock: ClockFace, faults: Faults | None = None) -> None:
         self.icm20948 = ICM20948(source, log)
         self.bmp390 = BMP390(source, log)
         self.sht45 = SHT45(source, log)
@@ -21,11 +22,11 @@ class Board:
         self.as7331 = AS7331(source, log)
         self.sps30 = SPS30(source, log)
         self.i2c = {
-            (0, 4, 5): I2CBus((self.icm20948, self.icm20948.magnetometer, self.bmp390, self.sht45, self.opt3001), clock),
+            (0, 4, 5): I2CBus((self.icm20948, self.icm20948.magnetometer, self.bmp390, self.sht45, self.opt3001), clock, faults),
             # Alone: bus traffic disturbs its conversion (facts 1.0).
-            (1, 6, 7): I2CBus((self.as7331,), clock),
+            (1, 6, 7): I2CBus((self.as7331,), clock, faults),
         }
-        self.uart = {(1, 8, 9): UartLine(self.sps30, clock)}
+        self.uart = {(1, 8, 9): UartLine(self.sps30, clock, faults=faults)}
 
     def advance(self) -> None:
         """Brings every chip to the present."""

@@ -1,8 +1,9 @@
 """The RP2040's `machine` for the unix port: I2C, UART and watchdog of the simulated truck, pins, reset.
 
 Signatures and errors are those of MicroPython's rp2 port (facts/sensors-and-head.md 2.1, 4): a chip that does not acknowledge is OSError
-5 (19 for a transfer without data, which rp2 does in software), pins that cannot carry a function are a ValueError, a watchdog cannot be
-stopped.
+5 (19 for a transfer without data, which rp2 does in software), a line that is low for 50 ms is OSError 110, pins that cannot carry a
+function are a ValueError, a watchdog cannot be stopped. The pins of an I2C bus are on its lines: they read the level that chips and pin
+make together, also while the controller has them, and open-drain pins pull low.
 """
 
 import truck_wire as wire
@@ -41,7 +42,7 @@ def freq():
 
 
 class Pin:
-    """A GPIO with its own memory; nothing outside is connected, so an input reads its pull."""
+    """A GPIO: on the lines of an I2C bus, or with its own memory (nothing outside is connected, so an input reads its pull)."""
 
     IN = 0
     OUT = 1
@@ -67,9 +68,19 @@ class Pin:
             self.value(value)
 
     def value(self, x=None):
+        wire.request[wire.BODY] = self.id
         if x is None:
-            return _pin_values.get(self.id, 0)
-        _pin_values[self.id] = 1 if x else 0
+            size = wire.call(wire.PIN_READ, 1)
+        else:
+            wire.request[wire.BODY + 1] = 1 if x else 0
+            size = wire.call(wire.PIN_DRIVE, 2)
+        if size:
+            level = wire.receive(size)[0]
+        elif x is None:
+            level = _pin_values.get(self.id, 0)
+        else:
+            _pin_values[self.id] = 1 if x else 0
+        return level if x is None else None
 
     def __call__(self, x=None):
         return self.value(x)

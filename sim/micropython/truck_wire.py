@@ -21,6 +21,8 @@ RESET = 10
 RESET_CAUSE = 11
 UNIQUE_ID = 12
 INTERRUPT_CHAR = 13
+PIN_READ = 14
+PIN_DRIVE = 15
 
 BODY = 3  # where the body begins in `request`
 LARGEST_BODY = 300
