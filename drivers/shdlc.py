@@ -1,6 +1,10 @@
 """Sensirion's SHDLC: frames between 0x7E, byte stuffing, one checksum byte (Sensirion embedded-uart-common sensirion_shdlc.c).
 
-Request: 7E address command length data checksum 7E. Reply: 7E address command state length data checksum 7E."""
+Request: 7E address command length data checksum 7E. Reply: 7E address command state length data checksum 7E.
+
+The checksum is one byte, the inverted sum. With the length it sees every single wrong bit: a wrong bit in content changes the sum; one
+that makes or unmakes a mark or an escape changes the number of bytes (tests try each bit of real frames). Two wrong bits whose
+differences cancel pass."""
 
 from drivers.portable import const
 
@@ -36,25 +40,27 @@ class Reply:
         self.body = bytearray(capacity)
         self.length = 0
         self._escaped = False
-        self._lost = False
+        self._lost = True
         self._complete = False
 
     def clear(self) -> None:
-        """Forget what has come so far."""
+        """Forget what has come so far; what comes before the next mark is noise, or the end of a frame whose beginning is gone."""
         self.length = 0
         self._escaped = False
-        self._lost = False
+        self._lost = True
         self._complete = False
 
     def feed(self, byte: int) -> bool:
         """Take one byte; True when it closed a frame (which may still be `broken`). Two marks in a row are no frame."""
         if self._complete:
             self.clear()
+            self._lost = False  # the mark that ended a frame may also begin the next
         if byte == _MARK:
             if self.length and not self._lost:
                 self._complete = True
                 return True
             self.clear()
+            self._lost = False
         elif byte == _ESCAPE:
             self._escaped = True
         elif self.length == len(self.body):

@@ -132,7 +132,7 @@ def test_it_says_what_it_is():
 def test_the_status_register_is_read_and_cleared():
     bench = Bench()
     chip, uart = powered(bench)
-    chip.status = 1 << 21 | 1 << 4
+    chip.core.status = 1 << 21 | 1 << 4
     assert ask(bench, uart, "7E00D201002C7E")[5:10] == bytes.fromhex("0020001000")
     ask(bench, uart, "7E00D201012B7E")
     assert ask(bench, uart, "7E00D201002C7E")[5:10] == bytes(5)
