@@ -1,12 +1,17 @@
-"""Bosch BMP390: pressure and its own temperature, one forced measurement a second.
+"""Bosch BMP390: pressure and its own temperature. One forced measurement a second, or (normal=True) the chip's own pace of 640 ms.
 
 Registers, compensation and conversion time: Bosch BMP3_SensorAPI (bmp3.c, bmp3_defs.h), Zephyr bmp388.c. Pressure is oversampled 8x
-(about 0.016 Pa a step after compensation), temperature once, no IIR filter: a filter would smear a door slam over seconds."""
+(about 0.016 Pa a step after compensation), temperature once, no IIR filter: a filter would smear a door slam over seconds.
+
+I2C carries no checksum: a flipped bit in a reply cannot be seen in that reply. So everything that decides about a value is read twice,
+while the chip measures nothing: the trim once at the start, status and data of each sample. Two replies that differ are a bad checksum,
+and the data (which stay until the next conversion) are read again at the next poll. Settings are read back after each conversion, before
+its data are believed: a command that reached a wrong register, or a brown-out, shows there. Two equal flips in a row would not be seen."""
 
 import struct
 
-from drivers.errors import POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError
-from drivers.portable import TYPE_CHECKING, const, elapsed, later, reached
+from drivers.errors import BAD_CHECKSUM, DEVICE_FAULT, POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError
+from drivers.portable import TYPE_CHECKING, const, elapsed, following, reached
 
 if TYPE_CHECKING:
     from drivers.faces import I2C
@@ -15,32 +20,44 @@ SENSOR = "bmp390"
 RAW_SIZE = 6  # registers 04-09: pressure LE24, temperature LE24
 TRIM_SIZE = 21
 PERIOD_MS = 1000
+QUANTITIES = ("pressure", "temperature_barometer")
+ADDRESSES = (0x77, 0x76)
 
 _CHIP_ID = const(0x00)
-_STATUS = const(0x03)
+_ERR = const(0x02)  # STATUS follows
 _DATA = const(0x04)
+_EVENT = const(0x10)
 _IF_CONF = const(0x1A)
 _PWR_CTRL = const(0x1B)
 _OSR = const(0x1C)
+_ODR = const(0x1D)
 _CONFIG = const(0x1F)
 _NVM = const(0x31)
 _CMD = const(0x7E)
 
 _IDENTITY = const(0x60)
 _SOFT_RESET = const(0xB6)
+_ERRORS = const(0x07)  # ERR: fatal, command, configuration
 _DATA_READY = const(0x60)  # STATUS: pressure and temperature
+_POWER_ON = const(0x01)  # EVENT, cleared when read
 _I2C_WATCHDOG_40_MS = const(0x06)  # frees the chip from a transaction the head broke off
 _PRESSURE_X8 = const(0x03)
+_ODR_640_MS = const(0x07)  # 200 Hz / 2**7; the next slower one, 1.28 s, would miss seconds
+_SLEEP = const(0x03)  # PWR_CTRL with both sensors on: what it returns to after a forced conversion
 _FORCED = const(0x13)
+_NORMAL = const(0x33)
 _RESET_MS = const(10)  # 2 ms by the data sheet
 _CONVERSION_MS = const(20)  # 234 + (392 + 8 * 2000) + (313 + 2000) = 18 939 µs
 _DEADLINE_MS = const(200)
+_NORMAL_LOOK_MS = const(20)
+_NORMAL_PERIOD_MS = const(640)
+_NORMAL_DEADLINE_MS = const(1500)
 
-_RESETTING, _WAITING_RESET, _IDLE, _CONVERTING, _READY = range(5)
+_RESETTING, _WAITING_RESET, _IDLE, _CONVERTING, _FETCHING, _READY = range(6)
 
 
 class BMP390:
-    """The chip on an I2C bus with machine.I2C's methods."""
+    """The chip on an I2C bus with machine.I2C's methods. `normal`: it measures by itself, and `PERIOD_MS` of the object is 640."""
 
     SENSOR = SENSOR
     RAW_SIZE = RAW_SIZE
@@ -48,12 +65,21 @@ class BMP390:
     PERIOD_MS = PERIOD_MS
     gap_reason = 0  # no FIFO to overflow
 
-    def __init__(self, i2c: "I2C", address: int = 0x77) -> None:
+    def __init__(self, i2c: "I2C", address: int = ADDRESSES[0], normal: bool = False) -> None:
         self._i2c = i2c
         self._address = address
+        self._normal = normal
+        self._mode = _NORMAL if normal else _SLEEP  # of PWR_CTRL whenever data are read
+        self._odr = _ODR_640_MS if normal else 0
+        self._wait = _NORMAL_LOOK_MS if normal else _CONVERSION_MS
+        self._patience = _NORMAL_DEADLINE_MS if normal else _DEADLINE_MS
+        if normal:
+            self.PERIOD_MS = _NORMAL_PERIOD_MS
         self._one = bytearray(1)
-        self._settings = bytearray(3)
+        self._flags = bytearray(2)  # ERR, STATUS
+        self._settings = bytearray(6)  # IF_CONF, PWR_CTRL, OSR, ODR, one that is reserved, CONFIG
         self._data = bytearray(RAW_SIZE)
+        self._again = bytearray(RAW_SIZE)
         self._nvm = bytearray(TRIM_SIZE)
         self.start(0)
 
@@ -63,73 +89,119 @@ class BMP390:
         self.degraded = 0
         self._state = _RESETTING
         self._since = now
+        self._looked = now
         self._next = now
 
     def poll(self, now: int) -> int:
         """Advance; 1 when a sample can be read. Raises BusError, or OSError of the bus."""
-        if self._state == _READY:
-            return 1
-        if self._state == _IDLE:
+        state = self._state
+        if state == _IDLE:
             if reached(now, self._next):
                 self._trigger(now)
-        elif self._state == _CONVERTING:
-            if elapsed(now, self._since) >= _CONVERSION_MS:
+        elif state == _CONVERTING:
+            if elapsed(now, self._looked) >= self._wait:
                 self._look(now)
-        elif self._state == _RESETTING:
-            if self._read(_CHIP_ID) != _IDENTITY:
-                raise BusError(WRONG_IDENTITY)
+        elif state == _FETCHING:
+            self._fetch(now)
+        elif state == _RESETTING:
+            self._identify()
             self._write(_CMD, _SOFT_RESET)
             self._state = _WAITING_RESET
             self._since = now
-        elif elapsed(now, self._since) >= _RESET_MS:
+        elif state == _WAITING_RESET and elapsed(now, self._since) >= _RESET_MS:
             self._configure(now)
         return 1 if self._state == _READY else 0
 
     def read_into(self, buf: bytearray | memoryview, offset: int = 0) -> int:
-        """Copy the sample into `buf`; returns RAW_SIZE. Allocates nothing."""
-        self._i2c.readfrom_mem_into(self._address, _DATA, self._data)
+        """Copy the sample into `buf`; returns RAW_SIZE. Allocates nothing, sends nothing: `poll` has read it."""
         buf[offset : offset + RAW_SIZE] = self._data
-        self._state = _IDLE
+        self._state = _CONVERTING if self._normal else _IDLE
         return RAW_SIZE
 
     def trim(self) -> bytes:
-        """NVM 31-45 as read from the chip; empty before it is configured."""
+        """NVM 31-45 as read from the chip, twice the same; empty before it is configured."""
         return bytes(self._nvm) if self.configured else b""
 
-    def _configure(self, now: int) -> None:
-        if self._read(_CHIP_ID) != _IDENTITY:
+    def _identify(self) -> None:
+        self._read(_CHIP_ID, self._one)
+        if self._one[0] != _IDENTITY:
             raise BusError(WRONG_IDENTITY)
-        self._i2c.readfrom_mem_into(self._address, _NVM, self._nvm)
+
+    def _configure(self, now: int) -> None:
+        self._identify()
+        second = bytearray(TRIM_SIZE)
+        self._read(_NVM, self._nvm)
+        self._read(_NVM, second)
+        if self._nvm != second:  # a wrong trim would give wrong values for as long as the head runs
+            raise BusError(BAD_CHECKSUM)
         self._write(_IF_CONF, _I2C_WATCHDOG_40_MS)
         self._write(_OSR, _PRESSURE_X8)
+        self._write(_ODR, self._odr)
         self._write(_CONFIG, 0)
+        self._write(_PWR_CTRL, self._mode)
+        self._read(_EVENT, self._one)  # reading clears what the reset left there
+        self._read(_ERR, self._flags)
+        self._verify()
         self.configured = True
+        self._since = now
+        self._looked = now
         self._next = now
-        self._state = _IDLE
+        self._state = _CONVERTING if self._normal else _IDLE
 
     def _trigger(self, now: int) -> None:
-        # IF_CONF and OSR are 0 and 2 after a brown-out: without this look it would go on, noisier, for ever.
-        self._i2c.readfrom_mem_into(self._address, _IF_CONF, self._settings)
-        if self._settings[0] != _I2C_WATCHDOG_40_MS or self._settings[2] != _PRESSURE_X8:
-            raise BusError(POWER_ON_VALUES)
         self._write(_PWR_CTRL, _FORCED)
-        self._next = later(self._next, PERIOD_MS)
-        if reached(now, self._next):  # more than a period late: keep the pace from here, do not catch up
-            self._next = later(now, PERIOD_MS)
+        self._next = following(self._next, PERIOD_MS, now)
         self._state = _CONVERTING
         self._since = now
+        self._looked = now
 
     def _look(self, now: int) -> None:
-        if self._read(_STATUS) & _DATA_READY == _DATA_READY:
-            self._state = _READY
-        elif elapsed(now, self._since) > _DEADLINE_MS:
-            self._state = _IDLE
-            self._next = now  # measure again at once, in the same second
+        self._looked = now
+        # Twice: one flipped bit must not make the last sample a new one. Reading the data clears both flags.
+        if self._is_ready() and self._is_ready():
+            self._state = _FETCHING
+            self._fetch(now)
+        elif elapsed(now, self._since) > self._patience:
+            self._since = now
+            if not self._normal:
+                self._state = _IDLE
+                self._next = now  # measure again at once, in the same second
             raise BusError(TIME_OUT)
 
-    def _read(self, register: int) -> int:
-        self._i2c.readfrom_mem_into(self._address, register, self._one)
-        return self._one[0]
+    def _is_ready(self) -> bool:
+        self._read(_ERR, self._flags)
+        if self._flags[0] & _ERRORS:
+            self.configured = False  # it measures nothing, or something else than it was told: from the reset again
+            raise BusError(DEVICE_FAULT)
+        return self._flags[1] & _DATA_READY == _DATA_READY
+
+    def _fetch(self, now: int) -> None:
+        self._read(_DATA, self._data)
+        self._read(_DATA, self._again)
+        if self._data != self._again:
+            raise BusError(BAD_CHECKSUM)
+        self._read(_EVENT, self._one)
+        if self._one[0] & _POWER_ON:
+            raise BusError(POWER_ON_VALUES)
+        self._verify()
+        self._since = now
+        self._state = _READY
+
+    def _verify(self) -> None:
+        """The settings are ours; after a brown-out IF_CONF and OSR are 0 and 2."""
+        settings = self._settings
+        self._read(_IF_CONF, settings)
+        if (
+            settings[0] != _I2C_WATCHDOG_40_MS
+            or settings[1] != self._mode
+            or settings[2] != _PRESSURE_X8
+            or settings[3] != self._odr
+            or settings[5]
+        ):
+            raise BusError(POWER_ON_VALUES)
+
+    def _read(self, register: int, buf: bytearray) -> None:
+        self._i2c.readfrom_mem_into(self._address, register, buf)
 
     def _write(self, register: int, value: int) -> None:
         self._one[0] = value

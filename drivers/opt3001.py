@@ -1,10 +1,15 @@
-"""TI OPT3001: illuminance as the eye sees it, automatic range, one conversion in 800 ms, every conversion read once.
+"""TI OPT3001: illuminance as the eye sees it, automatic range, one commanded conversion of 800 ms a second.
 
-Registers: Linux drivers/iio/light/opt3001.c, Zephyr opt3001.c, eldruin/opt300x-rs. Reading the configuration clears its ready flag, so the
-flag says "a conversion nobody has read yet"."""
+Registers: Linux drivers/iio/light/opt3001.c (which measures in single shots too), Zephyr opt3001.c, eldruin/opt300x-rs. Reading the
+configuration clears its ready flag.
 
-from drivers.errors import POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError
-from drivers.portable import TYPE_CHECKING, const, elapsed
+I2C carries no checksum, so a flipped bit in a reply cannot be seen in that reply. Single shots make it visible: a conversion has ended
+only when two fields say so (ready flag set, mode back at shutdown), and then the result stays until the next command: it is read twice,
+with the configuration before and after. Replies that differ are a bad checksum and read again at the next poll. The setting differs from
+the power-on value in the fault count (an interrupt's matter, and no interrupt is used): a brown-out shows in each look."""
+
+from drivers.errors import BAD_CHECKSUM, POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError
+from drivers.portable import TYPE_CHECKING, const, elapsed, following, reached
 
 if TYPE_CHECKING:
     from drivers.faces import I2C
@@ -12,7 +17,9 @@ if TYPE_CHECKING:
 SENSOR = "opt3001"
 RAW_SIZE = 4  # result hi lo, configuration hi lo (overflow flag)
 TRIM_SIZE = 2
-PERIOD_MS = 800
+PERIOD_MS = 1000
+QUANTITIES = ("illuminance",)
+ADDRESSES = (0x45, 0x44, 0x46, 0x47)
 
 _RESULT = const(0x00)
 _CONFIGURATION = const(0x01)
@@ -20,14 +27,18 @@ _MANUFACTURER = const(0x7E)
 _DEVICE = const(0x7F)
 _TI = const(0x5449)
 _OPT3001 = const(0x3001)
-# Range 1100 = automatic, conversion 800 ms, continuous, latch as after power-on. The flags OVF, CRF, FH and FL read back beside it.
-_SETTING = const(0xCE10)
-_SETTING_MASK = const(0xFE1F)
-_CONVERSION_READY = const(0x80)  # low byte
+# Range 1100 = automatic, conversion 800 ms, latch as after power-on, fault count 1 (two faults).
+_SETTING = const(0xC811)
+_SETTING_MASK = const(0xF81F)
+_MODE = const(0x0600)
+_SINGLE_SHOT = const(0x0200)  # goes back to 0, shutdown, when the conversion has ended
+_OVERFLOW = const(0x0100)
+_CONVERSION_READY = const(0x0080)
+_FIRST_LOOK_MS = const(700)  # 800 ms less the 10 % of its oscillator
 _LOOK_MS = const(50)
-_DEADLINE_MS = const(2000)  # 883 ms by the data sheet; the first conversion may search its range twice
+_DEADLINE_MS = const(2000)  # 883 ms by the data sheet; automatic range may search twice
 
-_IDENTIFYING, _WAITING, _READY = range(3)
+_IDENTIFYING, _IDLE, _CONVERTING, _FETCHING, _READY = range(5)
 
 
 class OPT3001:
@@ -39,12 +50,11 @@ class OPT3001:
     PERIOD_MS = PERIOD_MS
     gap_reason = 0  # no FIFO to overflow
 
-    def __init__(self, i2c: "I2C", address: int = 0x45) -> None:
+    def __init__(self, i2c: "I2C", address: int = ADDRESSES[0]) -> None:
         self._i2c = i2c
         self._address = address
         self._two = bytearray(2)
-        self._result = bytearray(2)
-        self._flags = bytearray(2)
+        self._raw = bytearray(RAW_SIZE)
         self.start(0)
 
     def start(self, now: int) -> None:
@@ -54,54 +64,79 @@ class OPT3001:
         self._state = _IDENTIFYING
         self._since = now
         self._looked = now
+        self._next = now
+        self._overflow = 0
 
     def poll(self, now: int) -> int:
         """Advance; 1 when a sample can be read. Raises BusError, or OSError of the bus."""
-        if self._state == _READY:
-            return 1
-        if self._state == _IDENTIFYING:
-            self._configure(now)
-        elif elapsed(now, self._looked) >= _LOOK_MS:
-            self._looked = now
-            return self._look(now)
-        return 0
+        state = self._state
+        if state == _IDLE:
+            if reached(now, self._next):
+                self._trigger(now)
+        elif state == _CONVERTING:
+            if elapsed(now, self._since) >= _FIRST_LOOK_MS and elapsed(now, self._looked) >= _LOOK_MS:
+                self._look(now)
+        elif state == _FETCHING:
+            self._fetch()
+        elif state == _IDENTIFYING:
+            if self._read(_MANUFACTURER) != _TI or self._read(_DEVICE) != _OPT3001:
+                raise BusError(WRONG_IDENTITY)
+            self.configured = True
+            self._state = _IDLE
+            self._next = now
+        return 1 if self._state == _READY else 0
 
     def read_into(self, buf: bytearray | memoryview, offset: int = 0) -> int:
-        """Copy the sample into `buf`; returns RAW_SIZE. Allocates nothing."""
-        self._i2c.readfrom_mem_into(self._address, _RESULT, self._result)
-        buf[offset : offset + 2] = self._result
-        buf[offset + 2 : offset + 4] = self._flags
-        self._state = _WAITING
+        """Copy the sample into `buf`; returns RAW_SIZE. Allocates nothing, sends nothing: `poll` has read it."""
+        buf[offset : offset + RAW_SIZE] = self._raw
+        self._state = _IDLE
         return RAW_SIZE
 
     def trim(self) -> bytes:
         """The device id; empty before the chip is configured."""
         return b"\x30\x01" if self.configured else b""
 
-    def _configure(self, now: int) -> None:
-        if self._read(_MANUFACTURER) != _TI or self._read(_DEVICE) != _OPT3001:
-            raise BusError(WRONG_IDENTITY)
-        self._two[0] = _SETTING >> 8
+    def _trigger(self, now: int) -> None:
+        self._two[0] = (_SETTING | _SINGLE_SHOT) >> 8
         self._two[1] = _SETTING & 0xFF
         self._i2c.writeto_mem(self._address, _CONFIGURATION, self._two)
-        self.configured = True
-        self._state = _WAITING
+        self._next = following(self._next, PERIOD_MS, now)
+        self._state = _CONVERTING
         self._since = now
         self._looked = now
 
-    def _look(self, now: int) -> int:
-        setting = self._read(_CONFIGURATION)
-        if setting & _SETTING_MASK != _SETTING:
-            raise BusError(POWER_ON_VALUES)
-        if setting & _CONVERSION_READY:
-            self._flags[:] = self._two
-            self._state = _READY
-            self._since = now
-            return 1
-        if elapsed(now, self._since) > _DEADLINE_MS:
-            self._since = now
+    def _look(self, now: int) -> None:
+        self._looked = now
+        configuration = self._configuration()
+        if configuration & _MODE == 0 and configuration & _CONVERSION_READY:
+            self._overflow = configuration & _OVERFLOW
+            self._state = _FETCHING
+            self._fetch()
+        elif elapsed(now, self._since) > _DEADLINE_MS:
+            self._state = _IDLE
+            self._next = now  # measure again at once
             raise BusError(TIME_OUT)
-        return 0
+
+    def _fetch(self) -> None:
+        first = self._read(_RESULT)
+        second = self._read(_RESULT)
+        configuration = self._configuration()
+        overflow = configuration & _OVERFLOW
+        same = first == second and overflow == self._overflow and configuration & _MODE == 0
+        self._overflow = overflow
+        if not same:
+            raise BusError(BAD_CHECKSUM)
+        self._raw[0] = first >> 8
+        self._raw[1] = first & 0xFF
+        self._raw[2] = configuration >> 8
+        self._raw[3] = configuration & 0xFF
+        self._state = _READY
+
+    def _configuration(self) -> int:
+        configuration = self._read(_CONFIGURATION)
+        if configuration & _SETTING_MASK != _SETTING or configuration & _MODE > _SINGLE_SHOT:
+            raise BusError(POWER_ON_VALUES)
+        return configuration
 
     def _read(self, register: int) -> int:
         self._i2c.readfrom_mem_into(self._address, register, self._two)

@@ -38,3 +38,9 @@ def reached(now: int, moment: int) -> bool:
 def later(tick: int, milliseconds: int) -> int:
     """The tick `milliseconds` (at most 2**29) after `tick`."""
     return (tick - (_MASK - milliseconds) - 1) & _MASK  # tick + milliseconds could exceed 2**30
+
+
+def following(planned: int, period: int, now: int) -> int:
+    """The turn after `planned`, `period` ms later; more than a period late the pace is kept from `now`, nothing is caught up."""
+    planned = later(planned, period)
+    return later(now, period) if reached(now, planned) else planned

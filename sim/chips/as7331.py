@@ -26,12 +26,12 @@ class AS7331:
 
     SENSOR = "as7331"
     RANGE = {
-        **{channel: (0.0, full_scale / 2 * 0.999) for channel, full_scale in _FULL_SCALE.items()},
+        **{channel: (0.0, full_scale * 0.999) for channel, full_scale in _FULL_SCALE.items()},
         "temperature_uv": (_KELVIN_AT_ZERO, 411.0),
     }
-    # Half a step at 2x and 64 ms.
+    # Half a step at 1x and 64 ms, the coarsest of 64 ms; `epsilon` says it for another gain.
     EPSILON = {
-        **{channel: full_scale / 2 / 65536 / 2 for channel, full_scale in _FULL_SCALE.items()},
+        **{channel: full_scale / 65536 / 2 for channel, full_scale in _FULL_SCALE.items()},
         "temperature_uv": _KELVIN_PER_STEP / 2,
     }
 
@@ -44,6 +44,14 @@ class AS7331:
         self.samples = 0  # conversions made
         self._pointer_next = False
         self.power_cycle()
+
+    @staticmethod
+    def epsilon(quantity: str, value: float, creg1: int = 0xB6) -> float:
+        """The largest rounding error of a reading of `quantity`, W/m² or K: half a step at the gain and time of `creg1` (1x, 64 ms: the
+        coarsest of 64 ms), the same for each `value` in range."""
+        if quantity not in _FULL_SCALE:
+            return _KELVIN_PER_STEP / 2
+        return _FULL_SCALE[quantity] / (1 << 11 - (creg1 >> 4)) / (1024 << (creg1 & 0x0F)) / 2
 
     def power_cycle(self) -> None:
         """A brown-out or software reset: configuration state, powered down, registers at their power-on values."""

@@ -51,9 +51,9 @@ class OPT3001:
         self.power_cycle()
 
     @staticmethod
-    def epsilon(lux: float) -> float:
-        """The largest rounding error of a reading of `lux` in auto-range, lx."""
-        result, _ = encode(lux, _AUTO)
+    def epsilon(quantity: str, value: float) -> float:
+        """The largest rounding error of a reading of `value` lx of illuminance (the one `quantity`) in auto-range, lx."""
+        result, _ = encode(value, _AUTO)
         return _LUX * (1 << (result >> 12)) / 2
 
     def power_cycle(self) -> None:

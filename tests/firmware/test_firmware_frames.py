@@ -102,7 +102,7 @@ def test_the_ring_holds_more_than_20_seconds_of_everything() -> None:
     assert imu_rate == pytest.approx(102.27, abs=0.01)
     drains = 1 / 0.050
     per_second = drains * (entry(2) + imu_rate / drains * icm20948.RAW_SIZE)
-    for chip in ("bmp390", "sht45", "opt3001", "as7331", "sps30"):
+    for chip in ("bmp390", "sht45", "opt3001", "as7331", "sps30", "veml7700"):
         module = importlib.import_module(f"drivers.{chip}")
         per_second += entry(2 + module.RAW_SIZE) * 1000 / module.PERIOD_MS
     per_second += entry(24) / 5  # HEALTH

@@ -81,12 +81,29 @@ def test_any_irradiance_comes_back_within_the_declared_epsilon():
         light = {name: random.uniform(*AS7331.RANGE[name]) for name in AS7331.RANGE}
         bench = Bench()
         _, i2c = powered(bench, light)
-        configure(i2c, GAIN_2X_64_MS)
+        configure(i2c, GAIN_1X_64_MS)
         status, temperature, *counts = measure(bench, i2c)
         assert not status >> 8 & 0xE0
         for name, value, full_scale in zip(("uva", "uvb", "uvc"), counts, (348160, 387072, 169984), strict=True):
-            assert value * full_scale / (2 * 64 * 1024) * 0.01 == pytest.approx(light[name], abs=AS7331.EPSILON[name])
+            assert value * full_scale / (64 * 1024) * 0.01 == pytest.approx(light[name], abs=AS7331.EPSILON[name])
         assert temperature * 0.05 - 66.9 + 273.15 == pytest.approx(light["temperature_uv"], abs=AS7331.EPSILON["temperature_uv"] + 1e-9)
+
+
+@pytest.mark.parametrize("creg1", [GAIN_2048X_64_MS, 0x36, 0x76, GAIN_2X_64_MS, 0xB3])
+def test_half_a_step_of_the_gain_and_time_in_use_is_the_epsilon(creg1):
+    random.seed(creg1)
+    for _ in range(10):
+        share = 10 ** random.uniform(-3, -0.01) / (1 << 11 - (creg1 >> 4))
+        light = {"uva": 3481.60 * share, "uvb": 3870.72 * share, "uvc": 1699.84 * share}
+        bench = Bench()
+        _, i2c = powered(bench, light)
+        configure(i2c, creg1)
+        status, _, *counts = measure(bench, i2c)
+        assert not status >> 8 & 0xE0
+        for name, value, microwatt in zip(("uva", "uvb", "uvc"), counts, (340.0, 378.0, 166.0), strict=True):  # Linux: at 1 ms and 1x
+            read = value * microwatt * 0.01 / (1 << 11 - (creg1 >> 4)) / (1 << (creg1 & 15))
+            assert read == pytest.approx(light[name], abs=AS7331.epsilon(name, light[name], creg1) * 1.0001)
+            assert AS7331.epsilon(name, light[name], creg1) <= AS7331.EPSILON[name] * (1 << max(0, 6 - (creg1 & 15)))
 
 
 def test_a_conversion_is_not_ready_for_its_time_and_wake_up_then_has_new_data_once():

@@ -56,8 +56,8 @@ def test_any_light_comes_back_within_the_declared_epsilon():
         lux = 10 ** random.uniform(-2, 4.9236)
         result, overflow = encode(lux, 12)
         assert not overflow
-        assert lux_of(result) == pytest.approx(lux, abs=OPT3001.epsilon(lux) * 1.0001)
-        assert OPT3001.epsilon(lux) <= OPT3001.EPSILON["illuminance"]
+        assert lux_of(result) == pytest.approx(lux, abs=OPT3001.epsilon("illuminance", lux) * 1.0001)
+        assert OPT3001.epsilon("illuminance", lux) <= OPT3001.EPSILON["illuminance"]
 
 
 def test_conversion_ready_comes_after_the_conversion_time_and_clears_when_configuration_is_read():
@@ -69,7 +69,7 @@ def test_conversion_ready_comes_after_the_conversion_time_and_clears_when_config
     bench.wait_us(50_000)
     assert word(i2c, 0x01) & 0x80
     assert not word(i2c, 0x01) & 0x80
-    assert lux_of(word(i2c, 0x00)) == pytest.approx(1000, abs=OPT3001.epsilon(1000))
+    assert lux_of(word(i2c, 0x00)) == pytest.approx(1000, abs=OPT3001.epsilon("illuminance", 1000))
     bench.wait_us(820_000)
     assert word(i2c, 0x01) & 0x80
     assert chip.samples == len(bench.log) == 2

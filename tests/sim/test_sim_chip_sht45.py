@@ -103,3 +103,54 @@ def test_a_reset_forgets_the_reply():
     bench.wait_us(2_000)
     with pytest.raises(OSError):
         i2c.readfrom(ADDRESS, 6)
+
+
+@pytest.mark.parametrize(
+    ("command", "microseconds", "kelvin"),
+    [
+        (0x39, 1_100_000, 13.3),
+        (0x2F, 1_100_000, 7.3),
+        (0x1E, 1_100_000, 1.33),
+        (0x32, 110_000, 1.48),
+        (0x24, 110_000, 0.81),
+        (0x15, 110_000, 0.15),
+    ],
+)
+def test_the_heater_warms_the_chip_which_then_reads_dryer(command, microseconds, kelvin):
+    bench = Bench()
+    chip, i2c = powered(bench, celsius=10.0, percent=98.0)
+    i2c.writeto(ADDRESS, bytes([command]))
+    bench.wait_us(microseconds - 1)
+    with pytest.raises(OSError):
+        i2c.readfrom(ADDRESS, 6)
+    bench.wait_us(1)
+    warm, dry = reading(i2c)
+    assert warm - 10.0 == pytest.approx(kelvin, rel=0.05)
+    assert dry == pytest.approx(98.0 * saturation(10.0) / saturation(warm), abs=0.01)
+    assert chip.pulses == 1
+    assert bench.log == [("sht45", microseconds, {"temperature": 283.15, "humidity": 98.0})]
+
+
+def test_the_chip_cools_down_and_pulses_add_up():
+    bench = Bench()
+    chip, i2c = powered(bench, celsius=10.0, percent=98.0)
+    warmth = []
+    for command, wait in ((0x2F, 1_100_000), (0x2F, 1_100_000), (0xFD, 4_000_000), (0xFD, 60_000_000)):
+        bench.wait_us(wait if command == 0xFD else 0)
+        i2c.writeto(ADDRESS, bytes([command]))
+        bench.wait_us(10_000 if command == 0xFD else wait)
+        warmth.append(reading(i2c)[0] - 10.0)
+    first, second, later, cold = warmth
+    assert first < second < 2 * first
+    assert later == pytest.approx(second / 2.718, rel=0.05)
+    assert cold == pytest.approx(0.0, abs=175 / 65535)
+    assert chip.pulses == 2
+
+
+def reading(i2c: BenchI2C) -> tuple[float, float]:
+    reply = i2c.readfrom(ADDRESS, 6)
+    return -45 + 175 * int.from_bytes(reply[:2], "big") / 65535, -6 + 125 * int.from_bytes(reply[3:5], "big") / 65535
+
+
+def saturation(celsius: float) -> float:
+    return 10 ** (7.652 * celsius / (243.12 + celsius))  # the Magnus form again, to base 10

@@ -53,8 +53,11 @@ def _uart(kind: str, name: str, speed: int) -> Part:
 PARTS: tuple[Part, ...] = (
     _i2c("ICM20948"),
     _i2c("BMP390"),
+    _i2c("BMP390", "bmp390-normal", normal=True),
     _i2c("SHT45"),
+    _i2c("SHT45", "sht45-heater", heater=True),
     _i2c("OPT3001"),
     _i2c("AS7331"),
+    _i2c("VEML7700"),
     _uart("SPS30", "sps30", 115_200),
 )
