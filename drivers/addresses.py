@@ -1,14 +1,14 @@
 """The 7-bit I2C addresses each part can be strapped to, and which of them two parts would fight for on one bus.
 
-Addresses: facts/sensors-and-head.md 1.0 and the data sheets (OPT3001 table 1: pin ADDR to GND, VDD, SDA, SCL; ICM-20948 AD0; BMP390 SDO;
-AS7331 A1 A0; SPS30 and VEML7700 have one). The SHT45's 0x45 and 0x46 are order variants of the part, which the standard fit does not use.
-A UART part takes no address; a GNSS receiver could (0x42), but none of ours is wired so."""
+Addresses: facts/sensors-and-head.md 1.0 and 1.4, and the data sheets (OPT3001: pin ADDR to GND, VDD, SDA, SCL; ICM-20948: AD0; BMP390: SDO;
+AS7331: A1 A0; the SHT45's are order variants of the part; SPS30 and VEML7700 have one). A part on a UART takes none; a GNSS receiver could
+(0x42), but none of ours is wired so."""
 
 # Default first. The drivers' own defaults are the same; tests hold them together.
 LEGAL = {
     "icm20948": (0x68, 0x69),
     "bmp390": (0x77, 0x76),
-    "sht45": (0x44,),
+    "sht45": (0x44, 0x45, 0x46),
     "opt3001": (0x45, 0x44, 0x46, 0x47),
     "as7331": (0x74, 0x75, 0x76, 0x77),
     "sps30": (0x69,),

@@ -18,6 +18,7 @@ from gateway.parts import Part, PartError, on_i2c, on_uart, open_parts
 from logbook.quantities import BY_ID
 
 WIDTH = 80
+RAW_WIDTH = 24
 TURN = 0.004  # s between turns; the ICM-20948's FIFO holds 0.2 s
 SHOW_EVERY = 0.5  # s
 ONCE_PATIENCE = 8.0  # s that --once and --json wait for a part that is there and has not delivered
@@ -151,7 +152,7 @@ def _headline(part: Part, now_ms: int) -> Text:
 
 def _values(part: Part) -> Table:
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=23, no_wrap=True)
+    grid.add_column(min_width=23, no_wrap=True)
     grid.add_column(justify="right", min_width=30, no_wrap=True)
     grid.add_column(style="bright_black", no_wrap=True, overflow="ellipsis")
     for group in _groups(part.values):
@@ -162,7 +163,7 @@ def _values(part: Part) -> Table:
             text = Text(reasons[0], style="yellow")
         else:
             text = Text(f"{' '.join(_shown(quantity, part.values[quantity]) for quantity in group)} {unit}")
-        grid.add_row(f"  {_label(group)}", text, " ".join(_short(part.raw[quantity]) for quantity in group))
+        grid.add_row(f"  {_label(group)}", text, _raw([part.raw[quantity] for quantity in group]))
     return grid
 
 
@@ -171,9 +172,10 @@ def _shown(quantity: str, value: float | str) -> str:
     return "-" if isinstance(value, str) else f"{row.display.shown(value):.{row.decimals}f}"
 
 
-def _short(raw: str) -> str:
-    """A float of the SPS30 as people read it; every other number as it is."""
-    return f"{float(raw):.4g}" if "." in raw else raw
+def _raw(numbers: list[str]) -> str:
+    """The chip's own numbers: a float of the SPS30 as people read it, a message's bytes cut short, every other number as it is."""
+    text = " ".join(f"{float(number):.4g}" if "." in number else number for number in numbers)
+    return text if len(text) <= RAW_WIDTH else f"{text[: RAW_WIDTH - 1]}…"
 
 
 def _groups(quantities: Iterable[str]) -> list[list[str]]:

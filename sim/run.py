@@ -38,12 +38,18 @@ I2C_PARTS = {
     "sht45": ("sht45", "SHT45", 0x44),
     "opt3001": ("opt3001", "OPT3001", 0x45),
     "as7331": ("as7331", "AS7331", 0x74),
+    "sps30": ("sps30_i2c", "SPS30I2C", 0x69),
+    "veml7700": ("veml7700", "VEML7700", 0x10),
 }
-STANDARD = ("icm20948", "bmp390", "sht45", "opt3001", "as7331")
+STANDARD = ("icm20948", "bmp390", "sht45", "opt3001", "as7331", "sps30")
 # Part → module, class, baud after power-on.
 UART_PARTS = {
     "sps30": ("sps30", "SPS30", 115_200),
+    "pms5003": ("pms5003", "PMS5003", 9_600),
+    "neo_m9n": ("neo_m9n", "NEOM9N", 38_400),
+    "first_fleet": ("first_fleet", "FirstFleetBox", 115_200),
 }
+_DATED = ("neo_m9n", "first_fleet")  # their models know the time of day
 
 
 class RunError(Exception):
@@ -63,7 +69,7 @@ class Options(NamedTuple):
 
 
 def chips(text: str) -> tuple[tuple[str, int], ...]:
-    """(part, address) of each in "standard,opt3001@0x46,...": `standard` is the head's own fit. Raises RunError."""
+    """(part, address) of each in "standard,veml7700,...": `standard` is the standard fit, all on one bus. Raises RunError."""
     found: list[tuple[str, int]] = []
     for item in text.split(","):
         name, at, address = item.strip().partition("@")
@@ -108,7 +114,8 @@ class Bench:
         try:
             for link, part in options.uarts:
                 module, name, baud = UART_PARTS[part]
-                line = UartLine(_model(module, name)(world.at, log), clock, baud, faults=faults)
+                dated = {"start_utc_ns": world.start_utc_ns} if part in _DATED else {}
+                line = UartLine(_model(module, name)(world.at, log, **dated), clock, baud, faults=faults)
                 self.ports.append(Port(line, self._lock, link))
         except OSError as error:
             self.stop()

@@ -81,11 +81,13 @@ class Port:
             if written:
                 self.line.write(written)
             received = self.line.read(4096)
-        if received:
+        if received and self._speed == self.line.wired_baud:
             self._deliver(received)
         return bool(written or received)
 
     def _follow_speed(self) -> None:
+        """The program sets its side's speed, a request to the receiver the other's."""
+        self.line.wired_baud = getattr(self.line.chip, "baud", self.line.wired_baud)
         speed = _SPEEDS.get(termios.tcgetattr(self._slave)[5], 0)
         if speed != self._speed:
             self._speed = speed
