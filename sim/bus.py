@@ -296,7 +296,8 @@ class I2CBus:
 class UartLine:
     """One UART (8N1) between controller and chip: replies arrive after the chip's latency, then byte by byte at the baud rate.
 
-    Bytes that arrive while the controller's receive buffer is full are lost and counted in `lost`.
+    `wired_baud` is the chip's speed, unless it has a `baud` of its own, which may change. At another speed than the controller's, bytes are
+    framing errors, that is, nothing. Bytes that arrive while the controller's receive buffer is full are lost and counted in `lost`.
     """
 
     LATENCY_US = 2_000  # the SPS30 answers within 20 ms (facts 1.2); a real one takes a few
@@ -309,15 +310,21 @@ class UartLine:
         self.wired_baud = baud
         self.rxbuf = rxbuf
         self.lost = 0
-        self._flying: deque[tuple[float, int]] = deque()
+        self._flying: deque[tuple[float, int, int]] = deque()  # arrival in µs, byte, speed
         self._received: deque[int] = deque()
         self._line_free_us = 0.0
 
     def open(self, baud: int, rxbuf: int) -> None:
         """The controller (re)opens its side: its receive buffer starts empty."""
+        self.advance()
         self.baud = baud
         self.rxbuf = rxbuf
         self._received.clear()
+
+    @property
+    def speed(self) -> int:
+        """The chip's baud rate now."""
+        return int(getattr(self.chip, "baud", self.wired_baud))
 
     def advance(self) -> None:
         """Brings the chip and the flying bytes to the present."""
@@ -328,15 +335,18 @@ class UartLine:
         self.chip.advance(self._clock.now_us())
         waiting = self.chip.any()
         if waiting:
-            byte_us = 10e6 / self.wired_baud
+            speed = self.speed  # behind the last byte it may change
+            byte_us = 10e6 / speed
             arrival = max(now + self.LATENCY_US, self._line_free_us)
             for sent in self.chip.read(waiting):
                 for later, byte in self.faults.byte(self.chip, "read", sent, now) if self.faults.strikes else ((0, sent),):
                     arrival += byte_us + later
-                    self._flying.append((arrival, byte))
+                    self._flying.append((arrival, byte, speed))
             self._line_free_us = arrival
         while self._flying and self._flying[0][0] <= now:
-            _, byte = self._flying.popleft()
+            _, byte, speed = self._flying.popleft()
+            if speed != self.baud:
+                continue
             if len(self._received) < self.rxbuf:
                 self._received.append(byte)
             else:
@@ -345,7 +355,7 @@ class UartLine:
     def write(self, data: bytes) -> int:
         """Sends `data` to the chip; at another baud rate than the chip's it arrives as framing errors, that is, not at all."""
         self.advance()
-        if self.baud != self.wired_baud:
+        if self.baud != self.speed:
             return len(data)
         now = self._clock.running_us()
         arriving = data

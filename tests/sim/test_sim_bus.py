@@ -103,6 +103,26 @@ def test_another_baud_rate_than_the_chips_reaches_nothing():
     assert line.any() == 5
 
 
+def test_a_chip_that_changes_its_speed_is_heard_at_the_new_one_only():
+    bench = Bench()
+    chip = Echo()
+    line = UartLine(chip, bench.clock, baud=9600)
+    chip.baud = 9600
+    line.write(b"before")
+    bench.wait_us(100_000)
+    assert line.read(100) == b"before"
+    chip.baud = 38_400
+    line.write(b"lost")
+    chip.output = b"noise"
+    assert line.any() == 0 and chip.output == b""
+    bench.wait_us(100_000)
+    assert line.any() == 0
+    line.open(38_400, 256)
+    line.write(b"after")
+    bench.wait_us(100_000)
+    assert line.read(100) == b"after"
+
+
 def test_a_stopped_clock_freezes_chips_but_not_wires():
     now = [5_000_000]
     clock = Clock(lambda: now[0])

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Mapping
 
-from sim.bus import I2CBus, I2CChip, NoAcknowledge, UartChip, UartLine
+from sim.bus import I2CBus, I2CChip, NoAcknowledge, TimeOut, UartChip, UartLine
 from sim.chips.faces import Source
 from sim.clock import Clock
 
@@ -44,6 +44,8 @@ class BenchI2C:
             return self.bus.transfer(address, write, read_n)
         except NoAcknowledge as error:
             raise OSError(errno.EIO, str(error)) from error
+        except TimeOut as error:
+            raise OSError(errno.ETIMEDOUT, str(error)) from error
 
     def scan(self) -> list[int]:
         """Addresses that acknowledge."""
