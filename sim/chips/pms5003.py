@@ -53,10 +53,11 @@ class PMS5003:
         self._boot()
 
     def advance(self, now_us: int) -> None:
-        """Sends the frames of active mode that are due until `now_us`."""
+        """Sends the frames of active mode that are due until `now_us`; those of long ago have passed and nobody heard them."""
         while self._due is not None and self._due <= now_us:
             due, self._due = self._due, self._due + self._second_us
-            self._send(int(due))
+            if self._due > now_us:
+                self._send(int(due))
         self._now = max(self._now, now_us)
 
     def write(self, data: bytes) -> None:

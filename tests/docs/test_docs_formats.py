@@ -83,7 +83,7 @@ def test_raw_and_trim_sizes_are_those_of_the_drivers() -> None:
     for sensor, size in table.items():
         driver = importlib.import_module(f"drivers.{sensor}")
         assert size == driver.RAW_SIZE, sensor
-        said = re.search(rf"{sensor} = [^;]*?(\d+) bytes", trims.replace("\n", " "))
+        said = re.search(rf"{sensor} = [^;]*?(\d+) bytes?\b", trims.replace("\n", " "))
         assert said is not None and int(said[1]) == driver.TRIM_SIZE, sensor
 
 

@@ -60,4 +60,6 @@ PARTS: tuple[Part, ...] = (
     _i2c("AS7331"),
     _i2c("VEML7700"),
     _uart("SPS30", "sps30", 115_200),
+    _i2c("SPS30I2C", "sps30_i2c"),
+    _uart("PMS5003", "pms5003", 9600),
 )
