@@ -77,9 +77,9 @@ def errors(raw: bytes) -> "dict[str, float]":
     return found
 
 
-def utc(raw: bytes, not_before_s: int = BUILD_S) -> "int | None":
-    """UTC of the epoch in ns since 1970, None where the receiver does not vouch for it (date, time, fully resolved) or it cannot be
-    true: no date, or one outside of the 1024 weeks from `not_before_s` (s since 1970). ValueError if the length is wrong.
+def moment(raw: bytes) -> "int | None":
+    """The receiver's time of the epoch in ns since 1970 (UTC), None where it does not vouch for it (date, time, fully resolved) or there
+    is no such date. It may be wrong by whole weeks: see `utc`. ValueError if the length is wrong.
 
     `nano` may be negative. The leap second 23:59:60 is the same number as the second after it, as everywhere in POSIX."""
     if len(raw) != RAW_SIZE:
@@ -87,16 +87,22 @@ def utc(raw: bytes, not_before_s: int = BUILD_S) -> "int | None":
     if raw[11] & 0x07 != 0x07:
         return None
     year, month, day, hour, minute, second = struct.unpack_from("<HBBBBB", raw, 4)
-    nano = struct.unpack_from("<i", raw, 16)[0]
+    nano: int = struct.unpack_from("<i", raw, 16)[0]
     if not (1 <= month <= 12 and 1 <= day <= _DAYS[month - 1] + (month == 2 and _is_leap(year)) and hour < 24 and minute < 60):
         return None
     if second > (60 if hour == 23 and minute == 59 else 59) or not -1_000_000_000 < nano < 1_000_000_000:
         return None
     seconds = ((_days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second
-    moment: int = seconds * 1_000_000_000 + nano
-    if not not_before_s * 1_000_000_000 <= moment < (not_before_s + ROLL_OVER_S) * 1_000_000_000:
+    return seconds * 1_000_000_000 + nano
+
+
+def utc(raw: bytes, not_before_s: int = BUILD_S) -> "int | None":
+    """UTC of the epoch in ns since 1970, None where there is no `moment` or it cannot be true: outside of the 1024 weeks from
+    `not_before_s` (s since 1970)."""
+    said = moment(raw)
+    if said is None or not not_before_s * 1_000_000_000 <= said < (not_before_s + ROLL_OVER_S) * 1_000_000_000:
         return None
-    return moment
+    return said
 
 
 def _is_leap(year: int) -> bool:

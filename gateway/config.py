@@ -21,10 +21,18 @@ class Head(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Gpsd(msgspec.Struct, forbid_unknown_fields=True):
-    """Where gpsd's JSON stream is."""
+    """Where gpsd's JSON stream is. `device` is the serial port that gpsd owns, for `python -m gateway.receiver` before it starts."""
 
     host: str = "127.0.0.1"
     port: int = 2947
+    device: str = ""
+
+
+class Receiver(msgspec.Struct, forbid_unknown_fields=True):
+    """A u-blox receiver that the recorder reads itself, where no gpsd runs: its serial port, and the time from fix to fix in ms."""
+
+    port: str
+    period_ms: int = 1000
 
 
 class Camera(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,6 +51,7 @@ class Truck(msgspec.Struct, forbid_unknown_fields=True):
     hub: Hub
     head: Head | None = None
     gpsd: Gpsd | None = None
+    receiver: Receiver | None = None
     cameras: list[Camera] = []
     readings_segment_seconds: float = 60.0
     images_segment_seconds: float = 60.0
@@ -60,4 +69,8 @@ def load(path: str | Path) -> Truck:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, BadName) as error:
         raise ConfigError(f"{path}: {error}") from error
+    if truck.gpsd is not None and truck.receiver is not None:
+        raise ConfigError(f"{path}: [gpsd] and [receiver] are two owners of one receiver: take one of them out")
+    if truck.receiver is not None and not 100 <= truck.receiver.period_ms <= 10_000:
+        raise ConfigError(f"{path}: period_ms of [receiver] is {truck.receiver.period_ms}, not 100 to 10000")
     return truck

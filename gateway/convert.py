@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.profile import Calibrated, Profile, applicable, apply
-from drivers import as7331, bmp390, icm20948, opt3001, sht45, sps30
+from drivers import as7331, bmp390, icm20948, neo_m9n, opt3001, sht45, sps30
 from logbook.quantities import BY_ID, TABLE
 
 IMU = icm20948.SENSOR
@@ -19,7 +19,7 @@ IMU_AT_ONCE = icm20948.FRAMES_AT_ONCE  # a SAMPLE with fewer has emptied the FIF
 # What drivers/icm20948.py configures (±8 g, ±500 °/s, divider 10): lets a file describe its columns before the head has spoken.
 IMU_TRIM = bytes((0x1D, 0x1B, 0, 10, 10))
 
-DRIVERS: dict[str, ModuleType] = {driver.SENSOR: driver for driver in (icm20948, bmp390, sht45, opt3001, as7331, sps30)}
+DRIVERS: dict[str, ModuleType] = {driver.SENSOR: driver for driver in (icm20948, bmp390, sht45, opt3001, as7331, sps30, neo_m9n)}
 QUANTITIES: dict[str, tuple[str, ...]] = {
     sensor: tuple(quantity.id for quantity in TABLE if quantity.sensor == sensor) for sensor in DRIVERS
 }
@@ -114,6 +114,10 @@ def _big(start: int) -> Reader:
     return lambda raw: str(int.from_bytes(raw[start : start + 2], "big"))
 
 
+def _signed(start: int) -> Reader:
+    return lambda raw: str(int.from_bytes(raw[start : start + 4], "little", signed=True))
+
+
 def _column(index: int) -> Reader:
     return lambda raw: str(icm20948.split(raw)[index])
 
@@ -134,6 +138,7 @@ _NUMBERS: dict[str, dict[str, Reader]] = {
     "sht45": {"temperature": _big(0), "humidity": _big(3)},
     "opt3001": {"illuminance": _big(0)},
     "as7331": {"temperature_uv": _little(2, 2), "uva": _little(4, 2), "uvb": _little(6, 2), "uvc": _little(8, 2)},
+    "neo_m9n": {"longitude": _signed(24), "latitude": _signed(28), "altitude": _signed(36), "speed": _signed(60), "bearing": _signed(64)},
     "sps30": {quantity: _float(index) for index, quantity in enumerate(_SPS30)},
 }
 

@@ -10,30 +10,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from foxglove_schemas_protobuf.LocationFix_pb2 import LocationFix
 
 from gateway.clock import Clock, boottime_ns, sane_date
-from gateway.journal import Entry, Journal
+from gateway.fixes import Fixes
+from gateway.journal import Journal
 from gateway.snapshot import Snapshot
-from gateway.supervision import Outage
-from logbook.channels import FIX, POSITION
 from logbook.quantities import BY_ID, DEGREE
 from logbook.schemas import cruisers_pb2 as pb
 
-SOURCE = "gnss"
 WATCH = b'?WATCH={"enable":true,"json":true};\n'
 CONNECT_SECONDS = 3.0
 SILENCE_SECONDS = 5.0  # without a report (they come once a second) the source counts as lost
-GAP_SECONDS = 2.5  # from report to report: two have not come
 POLL_SECONDS = 0.25  # how long a stop may wait for a silent gpsd
 RECONNECT_SECONDS = 0.5
 LINE_BYTES = 65_536  # gpsd's longest is about 10 kB (SKY); more without an end of line is not gpsd
 MODE_2D = 2
-FRAME = "gnss"  # of the LocationFix: the antenna
 NANO = 1_000_000_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_COVARIANCE = LocationFix.PositionCovarianceType
 
 # Quantity of the table: (gpsd's names, first found counts; SI per gpsd's unit).
 FIELDS: dict[str, tuple[tuple[str, ...], float]] = {
@@ -124,20 +118,6 @@ def position(report: dict[str, Any], at_ns: int, line: bytes) -> pb.Position:
     return message
 
 
-def location_fix(message: pb.Position, utc_ns: int, vertical_error: float | None) -> LocationFix:
-    """A valid position for Foxglove; `utc_ns` 0 leaves it without a time."""
-    fix = LocationFix(frame_id=FRAME, latitude=message.latitude, longitude=message.longitude, altitude=message.altitude)
-    if utc_ns:
-        fix.timestamp.FromNanoseconds(utc_ns)
-    if message.HasField("horizontal_error"):
-        horizontal, vertical = message.horizontal_error**2, (vertical_error or 0.0) ** 2
-        fix.position_covariance.extend((horizontal, 0, 0, 0, horizontal, 0, 0, 0, vertical))
-        fix.position_covariance_type = _COVARIANCE.APPROXIMATED
-    else:
-        fix.position_covariance_type = _COVARIANCE.UNKNOWN
-    return fix
-
-
 class Positions:
     """The source: `run(stop)` reads gpsd at `host`:`port` until `stop` is set, and survives gpsd's going and coming.
 
@@ -145,12 +125,7 @@ class Positions:
 
     def __init__(self, host: str, port: int, clock: Clock, journal: Journal, snapshot: Snapshot, since_ns: int | None = None) -> None:
         self._address = (host, port)
-        self._clock = clock
-        self._journal = journal
-        self._snapshot = snapshot
-        self._outage = Outage(journal, SOURCE, grace_seconds=GAP_SECONDS, since_ns=since_ns)
-        self._fix: bool | None = None
-        self._utc_told = False
+        self._fixes = Fixes(clock, journal, snapshot, since_ns=since_ns)
         self.malformed = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -161,9 +136,9 @@ class Positions:
                     connection.sendall(WATCH)
                     self._read(connection, stop)
             except OSError as error:
-                self._missing(f"gpsd: {error.strerror or error}")
+                self._fixes.missing(f"gpsd: {error.strerror or error}")
             stop.wait(RECONNECT_SECONDS)
-        self._outage.finish()
+        self._fixes.finish()
 
     def _read(self, connection: socket.socket, stop: threading.Event) -> None:
         connection.settimeout(POLL_SECONDS)
@@ -171,14 +146,14 @@ class Positions:
         heard = boottime_ns()
         while not stop.is_set():
             if boottime_ns() - heard > SILENCE_SECONDS * NANO:
-                self._missing("no report from the receiver")
+                self._fixes.missing("no report from the receiver")
             try:
                 data = connection.recv(4096)
             except TimeoutError:
                 continue
             at = boottime_ns()
             if not data:
-                self._missing("gpsd closed the connection")
+                self._fixes.missing("gpsd closed the connection")
                 return
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
@@ -186,14 +161,8 @@ class Positions:
                     heard = at
             if len(buffer) > LINE_BYTES:
                 self.malformed += 1
-                self._missing("not gpsd's stream")
+                self._fixes.missing("not gpsd's stream")
                 return
-
-    def _missing(self, reason: str) -> None:
-        self._outage.lost(reason)
-        self._fix = None
-        self._snapshot.sensor(SOURCE, "failed", reason)
-        self._snapshot.values(boottime_ns(), dict.fromkeys(FIELDS, reason), {})
 
     def line(self, line: bytes, at_ns: int) -> bool:
         """One line of the stream, received at boot time `at_ns`; True if it was a report of the receiver (TPV)."""
@@ -204,33 +173,10 @@ class Positions:
             return False
         if report.get("class") != "TPV":
             return False
-        self._outage.seen(at_ns)
         message = position(report, at_ns, line)
-        entries = [Entry(POSITION, at_ns, message.SerializeToString())]
-        if message.valid:
-            self._tell_clock(report, message)
-            utc = message.utc_ns or self._clock.utc_ns(at_ns)
-            fix = location_fix(message, utc, number(report, "epv"))
-            entries.append(Entry(FIX, at_ns, fix.SerializeToString()))
-        self._journal.write(entries)
-        self._tell_live(report, message)
-        return True
-
-    def _tell_clock(self, report: dict[str, Any], message: pb.Position) -> None:
-        """The date of a fix. The clock counts dates that cannot be true."""
-        utc = parse_time(report.get("time"))
-        if utc is not None:
-            self._clock.observe_gnss(message.boottime_ns, utc, number(report, "ept"))
-
-    def _tell_live(self, report: dict[str, Any], message: pb.Position) -> None:
         raw = {}
         for quantity, (names, _) in FIELDS.items():
             said = number(report, *names)
             raw[quantity] = "" if said is None else repr(said)
-        self._snapshot.values(message.boottime_ns, values_of(report), raw)
-        self._snapshot.count(f"samples.{SOURCE}")
-        if message.valid != self._fix:
-            self._fix = message.valid
-            self._snapshot.sensor(SOURCE, "ok" if message.valid else "degraded", message.reason)
-        if message.valid:
-            self._snapshot.send()
+        self._fixes.take(message, values_of(report), raw, parse_time(report.get("time")), number(report, "epv"))
+        return True

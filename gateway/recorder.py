@@ -23,13 +23,14 @@ from gateway.clock import Clock as UtcClock
 from gateway.clock import Mapping, boottime_ns
 from gateway.config import ConfigError, Truck, load
 from gateway.convert import Converter
+from gateway.fixes import SOURCE as GNSS
 from gateway.head import HeadLink
 from gateway.head_log import HeadLog
 from gateway.journal import Entry, Journal, event
 from gateway.live import LiveSender
-from gateway.positions import SOURCE as GNSS
 from gateway.positions import Positions
 from gateway.previous import last_times
+from gateway.receiver import Receiver
 from gateway.snapshot import Snapshot
 from gateway.supervision import Supervisor
 from logbook.channels import CLOCK, GAP, HEAD_FRAMES, HEALTH, IMAGES, POSITION, READINGS, camera_topic
@@ -79,7 +80,7 @@ class Recorder:
         self._sources_stop = threading.Event()
         self._disk_errors: deque[str] = deque(maxlen=100)  # told by the writers' threads, written by ours
         self._link: HeadLink | None = None
-        self._positions: Positions | None = None
+        self._positions: Positions | Receiver | None = None
         self._cameras: list[Camera] = []
         self._images: Segments | None = None
         self._log: HeadLog | None = None
@@ -135,6 +136,10 @@ class Recorder:
         if self._config.gpsd is not None:
             gpsd = self._config.gpsd
             self._positions = Positions(gpsd.host, gpsd.port, self._clock, self._journal, self._snapshot, since.get(POSITION))
+            self._supervisor.start(GNSS, self._positions.run, self._sources_stop)
+        elif self._config.receiver is not None:
+            own = self._config.receiver
+            self._positions = Receiver(own.port, own.period_ms, self._clock, self._journal, self._snapshot, since.get(POSITION))
             self._supervisor.start(GNSS, self._positions.run, self._sources_stop)
         for settings in self._config.cameras:
             assert self._images is not None  # made above where there are cameras

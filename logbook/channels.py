@@ -31,7 +31,7 @@ GAP = "/gap"
 EVENT = "/event"
 HEALTH = "/health"
 
-_SLOW_SENSORS = ("bmp390", "sht45", "opt3001", "as7331", "sps30")
+_SLOW_SENSORS = ("bmp390", "sht45", "opt3001", "as7331", "sps30", "neo_m9n")
 _CAMERA = "/camera/"
 
 _MESSAGES: tuple[type[Message], ...] = (

@@ -1,7 +1,9 @@
-"""A u-blox-like GNSS receiver on a pty: one UBX NAV-PVT message per epoch, which is all that gpsd 3.22 needs.
+"""The truck's GNSS receiver (sim/chips/neo_m9n.py) on a pty, as on the serial port of a Pi.
 
-Epochs lie on whole multiples of the period in UTC, as a receiver aligns them, and the message leaves LATENCY later, as long as a
-receiver computes. Tried with gpsd 3.22 (`gpsd -N -n -b -S PORT <pty>`): NAV-PVT alone gives a TPV with mode 3, time, ept, lat, lon,
+A pty has no wire, but it keeps the speed that was set on it (termios): what is sent while that is not the receiver's own baud is garbled
+on the way out and lost on the way in. So a program that looks for the right speed has to find it, as on a real port.
+
+Tried with gpsd 3.22 (`gpsd -N -n -b -S PORT <pty>`): NAV-PVT alone gives a TPV with mode 3, time, ept, lat, lon,
 altHAE, altMSL, track, speed, eps (from sAcc), eph (hAcc), epv (vAcc), from the second message on also climb and epc; NAV-EOE changes
 nothing, NAV-TIMEGPS adds `leapseconds` and NAV-DOP `sep` only. gpsd gives no epx, epy and epd from UBX (headAcc is not read). Its
 rounding: time 1 ms, lat and lon 1e-9° (the message has 1e-7°), speed 1 mm/s, track 1e-4° (the message has 1e-5°), heights 0.1 mm (the
@@ -11,74 +13,43 @@ gpsd started as root gives up root and may have to open the port again: the pty 
 """
 
 import fcntl
-import math
 import os
+import select
 import struct
 import termios
 import threading
 import tty
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
+from sim.chips.neo_m9n import BAUDRATE, NEOM9N, RATE_MEAS, TRUCK
 from sim.clock import Clock
 
-LATENCY_US = 40_000
-GEOID_HEIGHT = 38.0  # m, geoid over ellipsoid around Fujisawa (EGM96 has 37 to 39 m)
-H_ACCURACY_MM, V_ACCURACY_MM, S_ACCURACY_MM_S = 1500, 2400, 50
-T_ACCURACY_NS = 25
-HEADING_ACCURACY = 0.5  # degrees while driving; at rest the receiver does not know
-SATELLITES = 17
-LEAP_SECONDS = 18  # GPS minus UTC since 2017
-GPS_EPOCH_S = 315_964_800  # 1980-01-06 as UTC since 1970
 UNREAD_LIMIT = 1000  # bytes in the pty that nobody fetched: a serial line has no memory, so they are dropped
-STOPPED_SLEEP = 0.2  # s, while the clock stands
+LOOK = 0.2  # s, at most between two looks at the clock and at the end
 SENSOR = "gnss"
-QUANTITIES = ("latitude", "longitude", "altitude", "speed", "bearing")
+QUANTITIES = tuple(NEOM9N.RANGE)
 
-_NAV_PVT = struct.Struct("<IHBBBBBBIiBBBBiiiiIIiiiiiIIHBBIihH")
+_SPEEDS = {getattr(termios, f"B{baud}"): baud for baud in (4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600)}
+_OUTPUT_SPEED = 5  # in the list of termios.tcgetattr
+_INPUT_SPEED = 4
 
 
 class ReceiverError(Exception):
     """The simulated receiver sends no more; the text says so in one line."""
 
 
-def ubx(message_class: int, identity: int, payload: bytes) -> bytes:
-    """One UBX frame: sync, class, id, length, payload and the 8-bit Fletcher sum over class to payload."""
-    body = struct.pack("<BBH", message_class, identity, len(payload)) + payload
-    first = second = 0
-    for byte in body:
-        first = (first + byte) & 0xFF
-        second = (second + first) & 0xFF
-    return b"\xb5\x62" + body + bytes((first, second))
-
-
-def nav_pvt(utc_ns: int, values: Mapping[str, float]) -> bytes:
-    """The NAV-PVT frame (92 bytes of payload) of the position `values` (SI, angles of place in degrees) valid at `utc_ns`: date, time
-    and leap seconds resolved, 3D fix."""
-    seconds, nano = divmod(utc_ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC)
-    week_ms = ((seconds - GPS_EPOCH_S + LEAP_SECONDS) % 604_800) * 1000 + nano // 1_000_000
-    height = round(values["altitude"] * 1000)
-    speed, bearing = values["speed"], values["bearing"]
-    moving = speed > 0.2
-    return ubx(
-        0x01,
-        0x07,
-        _NAV_PVT.pack(
-            week_ms, moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second,
-            0x07, T_ACCURACY_NS, nano, 3, 0x01, 0xE0, SATELLITES,
-            round(values["longitude"] * 1e7), round(values["latitude"] * 1e7), height + round(GEOID_HEIGHT * 1000), height,
-            H_ACCURACY_MM, V_ACCURACY_MM, round(speed * 1000 * math.cos(bearing)), round(speed * 1000 * math.sin(bearing)), 0,
-            round(speed * 1000), round(math.degrees(bearing) * 1e5) % 36_000_000, S_ACCURACY_MM_S,
-            round((HEADING_ACCURACY if moving else 30.0) * 1e5), 102, 0, 0, 0, 0, 0, 0,
-        ),
-    )  # fmt: skip
+def garbled(data: bytes) -> bytes:
+    """What a port of another speed makes of `data`: neither NMEA nor UBX any more."""
+    return bytes(byte * 73 + 41 & 0xFF | 0x80 for byte in data)
 
 
 class Receiver:
     """The receiver of a truck. `source(t_us)` gives the world's values, `log` gets the exact values of each epoch as sensor "gnss";
-    `port` is the path of the serial port (also linked as `link`, if given). When the clock stops no epoch comes any more."""
+    `port` is the path of the serial port (also linked as `link`, if given). When the clock stops no epoch comes any more.
+
+    It comes as a truck's receiver is after its first day: set up for NAV-PVT alone at 115200 baud, the port at that speed. With
+    `as_delivered` it is as the maker sends it, and `period_us` is not used: NMEA at 38400 baud, one epoch a second."""
 
     def __init__(
         self,
@@ -88,25 +59,30 @@ class Receiver:
         start_utc_ns: int,
         period_us: int = 1_000_000,
         link: Path | None = None,
+        as_delivered: bool = False,
     ) -> None:
-        self._source = source
-        self._log = log
         self._clock = clock
-        self._start_utc_ns = start_utc_ns
-        self._period_us = period_us
+        flash = None if as_delivered else {**TRUCK, RATE_MEAS: period_us // 1000}
+        self.chip = NEOM9N(source, lambda _, t_us, values: log(SENSOR, t_us, values), start_utc_ns, flash)
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
         self.port = os.ttyname(self._slave)
         os.chmod(self.port, 0o666)
+        self._set_speed(self.chip.ram[BAUDRATE])
         self._link = link
         if link is not None:
             link.unlink(missing_ok=True)
             link.symlink_to(self.port)
-        self.epochs = 0
-        self.dropped = 0
+        self.dropped = 0  # bytes
         self._ending = threading.Event()
+        self._wake, self._woken = os.pipe()
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs with a fix so far."""
+        return self.chip.samples
 
     def start(self) -> None:
         """Begins to send."""
@@ -120,41 +96,55 @@ class Receiver:
     def stop(self) -> None:
         """Ends the thread and closes the port."""
         self._ending.set()
+        os.close(self._woken)
         if self._thread.is_alive():
             self._thread.join()
-        os.close(self._master)
-        os.close(self._slave)
+        for descriptor in (self._wake, self._master, self._slave):
+            os.close(descriptor)
         if self._link is not None:
             self._link.unlink(missing_ok=True)
 
-    def _next_epoch(self, after_us: int) -> int:
-        """The first t_us >= `after_us` that is a whole multiple of the period in UTC."""
-        offset = self._start_utc_ns // 1000
-        return -(-(after_us + offset) // self._period_us) * self._period_us - offset
-
     def _run(self) -> None:
-        epoch = self._next_epoch(self._clock.now_us())
         while not self._ending.is_set():
-            wait = (epoch + LATENCY_US - self._clock.now_us()) / 1e6
-            if wait > 0:
-                self._ending.wait(STOPPED_SLEEP if self._clock.stopped else wait)
-                continue
-            self.send(epoch)
-            epoch = self._next_epoch(max(epoch + 1, self._clock.now_us() - LATENCY_US))
+            self.step()
+            wait = (self.chip.next_output_us() - self._clock.now_us()) / 1e6
+            select.select([self._master, self._wake], [], [], LOOK if self._clock.stopped else min(max(wait, 0.0), LOOK))
 
-    def send(self, epoch_us: int) -> None:
-        """One epoch on the line; bytes that nobody reads are lost, as on a wire."""
-        values = self._source(epoch_us)
-        exact = {name: values[name] for name in QUANTITIES}
-        frame = nav_pvt(self._start_utc_ns + epoch_us * 1000, exact)
+    def step(self) -> None:
+        """Everything up to now: takes what was written to the port, computes the epochs due, sends."""
+        self.chip.advance(self._clock.now_us())
+        self._send()
+        try:
+            data = os.read(self._master, 4096)
+        except BlockingIOError:
+            return
+        if self._speed(_OUTPUT_SPEED) == self.chip.baud:
+            self.chip.write(data)
+            self._send()
+
+    def _send(self) -> None:
+        """The chip's output on the line; bytes that nobody reads are lost, as on a wire."""
+        baud = self.chip.baud  # of what is sent: behind it the chip may change
+        data = self.chip.read(self.chip.any())
+        if not data:
+            return
+        if self._speed(_INPUT_SPEED) != baud:
+            data = garbled(data)
         unread = struct.unpack("i", fcntl.ioctl(self._slave, termios.FIONREAD, b"\0\0\0\0"))[0]
         if unread > UNREAD_LIMIT:
             termios.tcflush(self._slave, termios.TCIFLUSH)
-            self.dropped += unread // len(frame)
+            self.dropped += unread
         try:
-            os.write(self._master, frame)
+            self.dropped += len(data) - os.write(self._master, data)
         except BlockingIOError:  # nobody reads, and the kernel has not even moved on what came before
-            self.dropped += 1
-            return
-        self.epochs += 1
-        self._log(SENSOR, epoch_us, exact)
+            self.dropped += len(data)
+
+    # --- the port's speed
+
+    def _speed(self, which: int) -> int | None:
+        return _SPEEDS.get(termios.tcgetattr(self._slave)[which])
+
+    def _set_speed(self, baud: int) -> None:
+        attributes = termios.tcgetattr(self._slave)
+        attributes[_INPUT_SPEED] = attributes[_OUTPUT_SPEED] = next(code for code, speed in _SPEEDS.items() if speed == baud)
+        termios.tcsetattr(self._slave, termios.TCSANOW, attributes)

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from gateway_recording import Bench, Recording, wait_for
 
+import gateway.fixes
 import gateway.positions
 from gateway.clock import BUILD_UTC_NS
-from gateway.positions import Positions, location_fix, position, values_of
+from gateway.fixes import location_fix
+from gateway.positions import Positions, position, values_of
 from sim.clock import Clock as SimulatedClock
 from sim.receiver import Receiver
 
@@ -191,7 +193,7 @@ def test_lines_that_are_not_gpsds_are_counted_and_passed_over(tmp_path: Path, fa
 
 
 def test_gpsd_may_restart_and_what_is_missing_is_a_gap(tmp_path: Path, fake: FakeGpsd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.positions, "GAP_SECONDS", 0.3)
+    monkeypatch.setattr(gateway.fixes, "GAP_SECONDS", 0.3)
     reading = Reading(tmp_path, fake.port)
     fake.say(line(TPV) + b"\n")
     wait_for(lambda: reading.count() == 1, "the report")
@@ -211,7 +213,7 @@ def test_gpsd_may_restart_and_what_is_missing_is_a_gap(tmp_path: Path, fake: Fak
 
 def test_a_receiver_that_falls_silent_is_told(tmp_path: Path, fake: FakeGpsd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.positions, "SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(gateway.positions, "GAP_SECONDS", 0.5)
+    monkeypatch.setattr(gateway.fixes, "GAP_SECONDS", 0.5)
     reading = Reading(tmp_path, fake.port)
     fake.say(line(TPV) + b"\n")
     wait_for(lambda: reading.state() == {"state": "failed", "reason": "no report from the receiver"}, "the silence being noticed")

@@ -95,6 +95,7 @@ def test_the_channels_are_those_of_the_document() -> None:
         "/reading/sps30": "cruisers.Reading",
         "/reading/veml7700": "cruisers.Reading",
         "/reading/neo_m9n": "cruisers.Reading",
+        "/reading/neo_m9n": "cruisers.Reading",
         "/position": "cruisers.Position",
         "/position/fix": "foxglove.LocationFix",
         "/trim": "cruisers.Trim",

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import serial
 
+from sim.chips.neo_m9n import BAUDRATE, NMEA_OUT, PVT_OUT, VALSET
+from sim.chips.ubx import nav_pvt, nmea, ubx
 from sim.clock import Clock
-from sim.receiver import QUANTITIES, UNREAD_LIMIT, Receiver, ReceiverError, nav_pvt, ubx
+from sim.receiver import QUANTITIES, UNREAD_LIMIT, Receiver, ReceiverError, garbled
 from sim.world import World
 
 GPSD = shutil.which("gpsd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
@@ -28,8 +31,8 @@ pytestmark = pytest.mark.timeout(60)
 class TestMessage:
     def test_poll_frame_equals_the_published_bytes(self) -> None:
         # NAV-PVT poll and MON-VER poll as in SparkFun's and pyubx2's sources
-        assert ubx(0x01, 0x07, b"") == bytes.fromhex("b562010700000819")
-        assert ubx(0x0A, 0x04, b"") == bytes.fromhex("b5620a0400000e34")
+        assert ubx(0x0107) == bytes.fromhex("b562010700000819")
+        assert ubx(0x0A04) == bytes.fromhex("b5620a0400000e34")
 
     def test_fields_lie_where_the_protocol_puts_them(self) -> None:
         values = {
@@ -50,6 +53,24 @@ class TestMessage:
         assert int.from_bytes(payload[36:40], "little", signed=True) == 12346
         assert int.from_bytes(payload[60:64], "little") == 5123
         assert int.from_bytes(payload[64:68], "little") == 0  # 359.999999° rounds to 360°, which is 0°
+
+    def test_a_time_beside_the_hundredth_has_a_nano_of_either_sign(self) -> None:
+        place = Standing().at(0)
+        cases = ((59 * 10**9 - 361_668, 59, -361_668), (59 * 10**9 + 995_000_000, 0, -5_000_000), (10**9 // 5, 0, 200_000_000))
+        for utc_ns, second, nano in cases:
+            payload = nav_pvt(utc_ns, place)[6:-2]
+            assert payload[10] == second and int.from_bytes(payload[16:20], "little", signed=True) == nano
+
+    def test_sentences_are_those_of_the_same_place(self) -> None:
+        place = {"latitude": -37.8608333, "longitude": 145.1226667, "altitude": 21.0, "speed": 10.0, "bearing": math.radians(54.7)}
+        rmc, gga = nmea(1_795_288_393_250_000_000, place).decode().splitlines()
+        assert rmc.startswith("$GNRMC,191313.25,A,3751.65000,S,14507.36000,E,19.438,54.70,211126,")
+        assert gga.startswith("$GNGGA,191313.25,3751.65000,S,14507.36000,E,1,17,1.02,21.0,M,38.0,M,,*")
+        for sentence in (rmc, gga, *nmea(0, place, fix=False).decode().splitlines()):
+            total = 0
+            for character in sentence[1:-3]:
+                total ^= ord(character)
+            assert sentence[-3:] == f"*{total:02X}"
 
 
 class Standing:
@@ -145,14 +166,84 @@ def test_gpsd_reports_what_the_world_says_within_its_rounding(receiver: Receiver
     assert {fix["speed"] for fix in fixes} >= {0.0, 7.654}, "both while standing and while driving"
 
 
-def test_what_nobody_reads_is_dropped_not_kept_for_a_late_reader(receiver: Receiver) -> None:
-    for k in range(60):
-        receiver.send(k * 1_000_000)
-        time.sleep(0.005)  # the kernel carries the bytes across the pty in a thread of its own
-    waiting = os.read(os.open(receiver.port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK), 65536)
-    assert receiver.epochs == 60 and receiver.dropped > 30
+class Hand:
+    """A clock moved by hand."""
+
+    def __init__(self) -> None:
+        self.ns = 0
+        self.clock = Clock(lambda: self.ns)
+
+
+def still(hand: Hand, **options: Any) -> Receiver:
+    """A receiver whose thread does not run: the test steps it."""
+    return Receiver(Standing().at, lambda *_: None, hand.clock, START_UTC_NS // 10**9 * 10**9, **options)
+
+
+def received(port: int) -> bytes:
+    """What came to an open port; the kernel carries the bytes across the pty in a thread of its own."""
+    data = b""
+    for _ in range(20):
+        time.sleep(0.005)
+        try:
+            data += os.read(port, 65536)
+        except BlockingIOError:
+            if data:
+                break
+    return data
+
+
+def test_what_nobody_reads_is_dropped_not_kept_for_a_late_reader() -> None:
+    hand = Hand()
+    receiver = still(hand)
+    for _ in range(60):
+        hand.ns += 10**9
+        receiver.step()
+        time.sleep(0.005)
+    waiting = received(os.open(receiver.port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+    receiver.stop()
+    assert receiver.epochs == 60 and receiver.dropped > 30 * 100
     assert len(waiting) <= UNREAD_LIMIT + 100
     assert waiting.startswith(b"\xb5\x62\x01\x07")
+
+
+def test_at_another_speed_than_its_own_nothing_is_understood_in_either_direction() -> None:
+    hand = Hand()
+    receiver = still(hand, as_delivered=True)
+    with serial.Serial(receiver.port, 9600, timeout=0) as port:
+        hand.ns += 1_100_000_000
+        receiver.step()
+        noise = received(port.fileno())
+        assert noise and b"$" not in noise and b"\xb5\x62" not in noise
+        port.write(ubx(0x0A04))
+        time.sleep(0.05)
+        receiver.step()
+        assert received(port.fileno()) == b""
+        port.baudrate = 38400
+        hand.ns += 10**9
+        receiver.step()
+        assert received(port.fileno()).startswith(b"$GNRMC,")
+        port.write(ubx(0x0A04))
+        time.sleep(0.05)
+        receiver.step()
+        assert received(port.fileno()).startswith(b"\xb5\x62\x0a\x04")
+    receiver.stop()
+    assert b"$" not in garbled(bytes(range(256))) and min(garbled(bytes(range(256)))) >= 0x80
+
+
+def test_it_takes_a_configuration_and_another_speed_on_its_port() -> None:
+    hand = Hand()
+    receiver = still(hand, as_delivered=True)
+    keys = {NMEA_OUT: b"\0", PVT_OUT: b"\1", BAUDRATE: (115_200).to_bytes(4, "little")}
+    with serial.Serial(receiver.port, 38400, timeout=0) as port:
+        port.write(ubx(VALSET, bytes((0, 1, 0, 0)) + b"".join(key.to_bytes(4, "little") + value for key, value in keys.items())))
+        time.sleep(0.05)
+        receiver.step()
+        assert received(port.fileno()) == ubx(0x0501, b"\x06\x8a")  # still at the old speed
+        port.baudrate = 115200
+        hand.ns += 1_100_000_000
+        receiver.step()
+        assert received(port.fileno()).startswith(b"\xb5\x62\x01\x07")
+    receiver.stop()
 
 
 def test_a_stopped_clock_ends_the_epochs(logged: list[Fix]) -> None:
