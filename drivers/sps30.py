@@ -228,9 +228,9 @@ class SPS30:
             # Not measuring any more: its power was away.
             raise BusError(POWER_ON_VALUES if step >= _READING and error == _NOT_ALLOWED else OTHER)
         if step == _READING:
-            if self._version < STATUS_SINCE:
-                self.degraded = DEVICE_FAULT if body[2] & 0x80 else 0
             self._take(now, length)
+            if self._version < STATUS_SINCE:
+                self._say(body[2] & 0x80)
         elif step == _CHECKING:
             self._judge(now, length)
         elif step < _READING:
@@ -308,14 +308,17 @@ class SPS30:
             if elapsed(now, self._failed) < HOLD_MS:
                 return
             self._suspect = False
-        self.degraded = DEVICE_FAULT if body[5] & FAN_SPEED else 0
+        self._say(body[5] & FAN_SPEED)
         self._ready = held
+
+    def _say(self, fault: int) -> None:
+        self.degraded = DEVICE_FAULT if fault else FAN_CLEANING if self._cleaning else 0
 
     def _done(self, step: int, length: int) -> None:
         """One of the commands between the samples was obeyed."""
         self._step = _READING
         if step == _CLEANING:
-            self.gap_reason = FAN_CLEANING
+            self.gap_reason = self.degraded = FAN_CLEANING
         elif step == _ASKING_INTERVAL:
             if length != 4:
                 self._step = step

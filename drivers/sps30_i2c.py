@@ -209,6 +209,7 @@ class SPS30I2C:
     def _flag(self, now: int, fresh: int) -> None:
         if self._cleaning and elapsed(now, self._cleaned) >= CLEANING_MS:
             self._cleaning = False
+            self.degraded = 0
         if fresh:
             self._step = _READING
             return
@@ -266,14 +267,14 @@ class SPS30I2C:
             if elapsed(now, self._failed) < HOLD_MS:
                 return
             self._suspect = False
-        self.degraded = DEVICE_FAULT if reply[1] & FAN_SPEED else 0
+        self.degraded = DEVICE_FAULT if reply[1] & FAN_SPEED else FAN_CLEANING if self._cleaning else 0
         self._ready = held
 
     def _done(self, step: int, reply: bytearray) -> None:
         """One of the commands between the samples was obeyed."""
         self._step = _ASKING
         if step == _CLEANING:
-            self.gap_reason = FAN_CLEANING
+            self.gap_reason = self.degraded = FAN_CLEANING
         elif step == _ASKING_INTERVAL:
             self.auto_clean = int.from_bytes(bytes((reply[0], reply[1], reply[3], reply[4])), "big")
         elif step == _SETTING_INTERVAL:

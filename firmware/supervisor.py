@@ -15,7 +15,7 @@ STATE frames are one for each change, but at most 8 at once and one more every 2
 rattles the ring is for samples. What stands for less than that may go unsaid; what stands at last is always said, with the failures
 counted. GAP frames are never more than the SAMPLE frames they stand before, or the FIFO resets of a driver."""
 
-from drivers.errors import BUS_STUCK, NO_ACKNOWLEDGE, OTHER, POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError, from_oserror
+from drivers.errors import BUS_STUCK, DEVICE_FAULT, NO_ACKNOWLEDGE, OTHER, POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError, from_oserror
 from drivers.portable import TYPE_CHECKING, const, elapsed
 from firmware.frames import ABSENT, CONFIGURING, DEGRADED, FAILED, OK
 from firmware.outbox import Outbox
@@ -102,8 +102,11 @@ class Watched:
             if self.state != CONFIGURING:
                 self._say(CONFIGURING, self.reason)
         if driver.gap_reason:
-            self._outbox.ticks.stamp()
-            self._outbox.gap(self.sensor, driver.gap_reason, 0)
+            if driver.PERIOD_MS:  # how many are missing is known when the next one comes
+                self._gap_reason = driver.gap_reason
+            else:
+                self._outbox.ticks.stamp()
+                self._outbox.gap(self.sensor, driver.gap_reason, 0)
             driver.gap_reason = 0
         if count:
             self._outbox.ticks.stamp()
@@ -146,9 +149,13 @@ class Watched:
     def _fail(self, now: int, code: int) -> None:
         if self.failures < 0xFFFF:
             self.failures += 1
-        self._in_a_row += 1
         self._failed = now
         self._gap_reason = code
+        if code == DEVICE_FAULT:  # it talks, and goes on being asked until it takes that back: a new start would only cost its warm-up
+            self._in_a_row = 0
+            self._say(FAILED, code)
+            return
+        self._in_a_row += 1
         if self.driver.configured and self._in_a_row < _PATIENCE and code != POWER_ON_VALUES and code != WRONG_IDENTITY:
             self._say(DEGRADED, code)
             return

@@ -147,13 +147,17 @@ def check_sps30_before_firmware_2_2_is_never_asked_for_its_status():
 
 
 def check_sps30_fan_cleaning_delivers_nothing_and_is_a_gap():
-    for driver, wire in on_both_wires():
-        run = Run(driver, wire)
-        run.turn(2500)
-        driver.start_cleaning()
-        assert run.turn(10_900) == [] and wire.sensor.cleanings == 1 and driver.gap_reason == FAN_CLEANING
-        driver.gap_reason = 0
-        assert len(run.turn(3000)) >= 2 and run.codes == [] and driver.gap_reason == 0
+    for old in (False, True):
+        for driver, wire in on_both_wires():
+            if old:
+                wire.sensor.version = (2, 1)
+            run = Run(driver, wire)
+            run.turn(2500)
+            driver.start_cleaning()
+            assert run.turn(10_900) == [] and wire.sensor.cleanings == 1
+            assert driver.gap_reason == driver.degraded == FAN_CLEANING
+            driver.gap_reason = 0
+            assert len(run.turn(3000)) >= 2 and run.codes == [] and driver.gap_reason == driver.degraded == 0
 
 
 def check_sps30_silence_while_it_cleans_is_no_failure_and_a_lost_answer_is_asked_again():

@@ -6,7 +6,17 @@ import checking
 from checking import without_heap
 from rigs import WRAP, Rig, Script, story
 
-from drivers.errors import BAD_CHECKSUM, BUS_STUCK, FIFO_OVERFLOW, NO_ACKNOWLEDGE, POWER_ON_VALUES, TIME_OUT, BusError
+from drivers.errors import (
+    BAD_CHECKSUM,
+    BUS_STUCK,
+    DEVICE_FAULT,
+    FAN_CLEANING,
+    FIFO_OVERFLOW,
+    NO_ACKNOWLEDGE,
+    POWER_ON_VALUES,
+    TIME_OUT,
+    BusError,
+)
 from firmware import frames
 from firmware.bus import I2CBus, clock_out
 from firmware.frames import ABSENT, DEGRADED, FAILED, OK
@@ -391,6 +401,26 @@ def check_a_bus_that_cannot_be_freed_stays_stuck_and_is_left_let_go():
     machine = wire.machine()
     wire.bits = [0]
     assert clock_out(machine.Pin(4), machine.Pin(5)) is False and wire.outs == {4: 1, 5: 1}
+
+
+def check_a_fault_the_device_reports_is_failed_at_once_and_never_a_restart():
+    acts = ["configured", 1] + [BusError(DEVICE_FAULT)] + ([0] * 99 + [BusError(DEVICE_FAULT)]) * 8 + [0] * 50 + [1]
+    watched, driver, lines = watch(acts, 9000)
+    assert driver.starts == 1 and f"failed {DEVICE_FAULT} 1" in lines
+    assert lines[-1] == "ok 0 9" and f"gap {DEVICE_FAULT} 7" in lines, lines
+
+
+def check_a_periodic_sensor_that_pauses_for_a_reason_says_it_with_the_number():
+    rig = Rig()
+    driver = Script(["configured", 1] + [0] * 1099 + [1])
+    watched = Watched(6, driver, rig.outbox)
+    watched.start(0)
+    for now in range(10, 12_000, 10):
+        watched.step(now)
+        if now == 50:
+            driver.gap_reason = FAN_CLEANING
+    gaps = [line for line in story(rig.sent()) if line.startswith("gap")]
+    assert gaps == [f"gap {FAN_CLEANING} 10"] and driver.gap_reason == 0
 
 
 if __name__ == "__main__":
