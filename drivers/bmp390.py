@@ -11,7 +11,7 @@ its data are believed: a command that reached a wrong register, or a brown-out, 
 import struct
 
 from drivers.errors import BAD_CHECKSUM, DEVICE_FAULT, POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError
-from drivers.portable import TYPE_CHECKING, const, elapsed, following, reached
+from drivers.portable import TYPE_CHECKING, const, elapsed, following, later, reached
 
 if TYPE_CHECKING:
     from drivers.faces import I2C
@@ -51,6 +51,7 @@ _CONVERSION_MS = const(20)  # 234 + (392 + 8 * 2000) + (313 + 2000) = 18 939 µs
 _DEADLINE_MS = const(200)
 _NORMAL_LOOK_MS = const(20)
 _NORMAL_PERIOD_MS = const(640)
+_NORMAL_QUIET_MS = const(500)  # after a conversion has been seen there is none for so long, whatever the oscillator
 _NORMAL_DEADLINE_MS = const(1500)
 
 _RESETTING, _WAITING_RESET, _IDLE, _CONVERTING, _FETCHING, _READY = range(6)
@@ -99,7 +100,7 @@ class BMP390:
             if reached(now, self._next):
                 self._trigger(now)
         elif state == _CONVERTING:
-            if elapsed(now, self._looked) >= self._wait:
+            if elapsed(now, self._looked) >= self._wait and (not self._normal or reached(now, self._next)):
                 self._look(now)
         elif state == _FETCHING:
             self._fetch(now)
@@ -163,7 +164,9 @@ class BMP390:
             self._fetch(now)
         elif elapsed(now, self._since) > self._patience:
             self._since = now
-            if not self._normal:
+            if self._normal:
+                self._verify()  # it sleeps after a brown-out
+            else:
                 self._state = _IDLE
                 self._next = now  # measure again at once, in the same second
             raise BusError(TIME_OUT)
@@ -184,7 +187,9 @@ class BMP390:
         if self._one[0] & _POWER_ON:
             raise BusError(POWER_ON_VALUES)
         self._verify()
-        self._since = now
+        if self._normal:
+            self._since = now
+            self._next = later(now, _NORMAL_QUIET_MS)
         self._state = _READY
 
     def _verify(self) -> None:
