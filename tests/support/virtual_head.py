@@ -65,7 +65,7 @@ class VirtualHead:
         program: str = "firmware.main",
     ) -> None:
         self._us = 0
-        self.clock = Clock(lambda: self._us * 1000)
+        self.clock = Clock(lambda: self._us * 1000, self.pass_us)
         self.board = board(source, log, self.clock)
         self.turns = 0
         self.resets = 0
