@@ -32,7 +32,12 @@ from sim.world import World
 RUNS = 5
 IMAGE_BYTES, IMAGES_A_RUN, IMAGES_A_CHUNK = 100_000, 240, 24
 IMU_SECONDS, BLOCK_SAMPLES = 60, 51
-ACCEL_LSB, GYRO_LSB, MAG_LSB = 4096 / 9.80665, 65.5 * 180 / np.pi, 1 / 0.15e-6  # facts of the ICM-20948 at ±8 g and ±500 °/s
+ACCEL_LSB, GYRO_LSB, MAG_LSB, TEMPERATURE_LSB = (
+    4096 / 9.80665,
+    65.5 * 180 / np.pi,
+    1 / 0.15e-6,
+    333.87,
+)  # facts of the ICM-20948 at ±8 g and ±500 °/s
 TRIM = bytes([0x1D, 0x1B, 0, 10, 10])
 
 
@@ -125,7 +130,8 @@ def fifo_frames() -> list[bytes]:
         axes = [round(now[f"acceleration_{axis}"] * ACCEL_LSB) for axis in "xyz"]
         axes += [round(now[f"angular_rate_{axis}"] * GYRO_LSB) for axis in "xyz"]
         field = [round(now[f"magnetic_field_{axis}"] * MAG_LSB) * sign for axis, sign in (("x", 1), ("y", -1), ("z", -1))]
-        frames.append(struct.pack(">6h", *axes) + b"\x01" + struct.pack("<3h", *field) + b"\x00\x10")
+        die = round((now["temperature_imu"] - 294.15) * TEMPERATURE_LSB)
+        frames.append(struct.pack(">7h", *axes, die) + b"\x01" + struct.pack("<3h", *field) + b"\x00\x10")
     return frames
 
 
@@ -137,9 +143,9 @@ def imu_on_disk(frames: list[bytes]) -> tuple[float, float]:
     for start in range(0, len(frames), BLOCK_SAMPLES):
         part = frames[start : start + BLOCK_SAMPLES]
         columns = imu_rows(part)
-        raw += columns[:, :9].nbytes
+        raw += columns[:, :-1].nbytes
         blocks += len(packer.compress(block.encode(1, times[start : start + len(part)], columns)))
-        rows += len(packer.compress(columns[:, :9].tobytes()))
+        rows += len(packer.compress(columns[:, :-1].tobytes()))
     return raw / blocks, raw / rows
 
 

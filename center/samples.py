@@ -32,8 +32,9 @@ def _blocks(path: Path, quantity: str) -> Iterator[tuple[np.ndarray, np.ndarray]
     for message in reader.read(path):
         if message.topic == channels.IMU_BLOCK:
             _, times, raw = block.decode(message.data)
-            values, _ = block.typed(message.metadata["columns"], raw)[quantity]
-            yield times, values
+            typed = block.typed(message.metadata["columns"], raw)
+            if quantity in typed:  # the first trucks recorded no temperature_imu
+                yield times, typed[quantity][0]
 
 
 def _readings(path: Path, sensor: str, quantity: str) -> Iterator[tuple[int, float]]:

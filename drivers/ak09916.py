@@ -2,7 +2,9 @@
 
 Registers: SparkFun AK09916_REGISTERS.h, Zephyr ak09916.c. It runs at its own 100 Hz; ST1 says whether a sample is new, and ST2 must be
 read to free the next one, so nine bytes from ST1 to ST2 are read in every cycle. After a reset of the head it may not answer until the I2C
-master is reset (SparkFun startupMagnetometer tries ten times)."""
+master is reset (SparkFun startupMagnetometer tries ten times).
+
+The way inside the chip has no check either: the mode is read back (a self-test, one bit beside 100 Hz, would look like samples)."""
 
 from drivers.portable import TYPE_CHECKING, const, elapsed
 
@@ -21,27 +23,29 @@ _100_HZ = const(0x08)
 # Of the ICM-20948
 _BANK_0 = const(0x00)
 _BANK_3 = const(0x30)
-_USER_CTRL = const(0x03)
-_MASTER_ON_AND_RESET = const(0x22)
 _I2C_MST_STATUS = const(0x17)
 _DONE = const(0x40)
 _DONE_OR_NACK = const(0x50)
-_I2C_MST_CTRL = const(0x01)
+_MST_ODR = const(0x00)  # and MST_CTRL, DELAY_CTRL, SLV0 ADDR, REG, CTRL, DO behind it
+_MST_CTRL = const(0x01)
 _MASTER_CLOCK = const(0x17)  # 345.6 kHz, a stop between reads
 _SLV0_ADDR = const(0x03)
+_NINE_BYTES = const(0x89)  # and enabled
 _SLV4_ADDR = const(0x13)
 _SLV4_DI = const(0x17)
 
 _TRIES = const(10)
 _TRANSFER_MS = const(50)
-_ASK, _ASKED, _RESETTING, _SETTING = range(4)
+_ASK, _ASKED, _RESETTING, _SETTING, _LOOKING = range(5)
 
 
 class AK09916:
-    """The set-up of the magnetometer behind `host`."""
+    """The magnetometer behind `host`. Between two calls the host's bank 0 is selected."""
 
     def __init__(self, host: "ICM20948") -> None:
         self._host = host
+        self._settings = bytearray(7)  # MST_ODR .. SLV0_DO
+        self._wanted = bytearray(7)
         self.start()
 
     def start(self) -> None:
@@ -56,15 +60,14 @@ class AK09916:
             self._transfer(_READ, _WIA2, 0)
             self._go(now, _ASKED)
             return 0
-        host = self._host
-        host.select(_BANK_0)
-        status = host.read(_I2C_MST_STATUS)
+        status = self._host.read(_I2C_MST_STATUS)
         if not status & _DONE_OR_NACK and elapsed(now, self._since) <= _TRANSFER_MS:
             return 0
         heard = status & _DONE_OR_NACK == _DONE
         if heard and self._state == _ASKED:
-            host.select(_BANK_3)
-            heard = host.read(_SLV4_DI) == _IDENTITY
+            heard = self._answer() == _IDENTITY
+        elif heard and self._state == _LOOKING:
+            heard = self._answer() == _100_HZ
         if not heard:
             return self._again(now)
         if self._state == _ASKED:
@@ -73,17 +76,42 @@ class AK09916:
         elif self._state == _RESETTING:
             self._transfer(_WRITE, _CNTL2, _100_HZ)
             self._go(now, _SETTING)
+        elif self._state == _SETTING:
+            self._transfer(_READ, _CNTL2, 0)
+            self._go(now, _LOOKING)
         else:
             return 1
         return 0
 
-    def begin_reading(self) -> None:
-        """Slave 0: nine bytes, ST1 to ST2, in every cycle of the host."""
+    def note_power_on(self) -> None:
+        """Keep the power-on values of the registers that `intact` compares, after a reset of the host."""
         host = self._host
         host.select(_BANK_3)
+        host.read_block(_MST_ODR, self._wanted)
+        host.select(_BANK_0)
+
+    def begin_reading(self) -> None:
+        """Slave 0: nine bytes, ST1 to ST2, in every cycle of the host."""
+        wanted = self._wanted
+        wanted[_MST_CTRL] = _MASTER_CLOCK
+        wanted[_SLV0_ADDR] = _READ
+        wanted[_SLV0_ADDR + 1] = _ST1
+        wanted[_SLV0_ADDR + 2] = _NINE_BYTES
+        host = self._host
+        host.select(_BANK_3)
+        host.write(_MST_CTRL, _MASTER_CLOCK)
         host.write(_SLV0_ADDR, _READ)
         host.write(_SLV0_ADDR + 1, _ST1)
-        host.write(_SLV0_ADDR + 2, 0x89)
+        host.write(_SLV0_ADDR + 2, _NINE_BYTES)
+        host.select(_BANK_0)
+
+    def intact(self) -> bool:
+        """Whether the I2C master and slave 0 are still set as `begin_reading` did. Allocates nothing."""
+        host = self._host
+        host.select(_BANK_3)
+        same = host.holds(_MST_ODR, self._settings, self._wanted)
+        host.select(_BANK_0)
+        return same
 
     def _go(self, now: int, state: int) -> None:
         self._state = state
@@ -93,16 +121,23 @@ class AK09916:
         self._tries += 1
         if self._tries >= _TRIES:
             return -1
-        self._host.select(_BANK_0)
-        self._host.write(_USER_CTRL, _MASTER_ON_AND_RESET)
+        self._host.reset_master()
         self._go(now, _ASK)
         return 0
+
+    def _answer(self) -> int:
+        host = self._host
+        host.select(_BANK_3)
+        answer = host.read(_SLV4_DI)
+        host.select(_BANK_0)
+        return answer
 
     def _transfer(self, address: int, register: int, value: int) -> None:
         host = self._host
         host.select(_BANK_3)
-        host.write(_I2C_MST_CTRL, _MASTER_CLOCK)
+        host.write(_MST_CTRL, _MASTER_CLOCK)
         host.write(_SLV4_ADDR, address)
         host.write(_SLV4_ADDR + 1, register)
         host.write(_SLV4_ADDR + 3, value)
         host.write(_SLV4_ADDR + 2, 0x80)  # begin
+        host.select(_BANK_0)

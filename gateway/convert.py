@@ -11,18 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.profile import Calibrated, Profile, applicable, apply
-from drivers import as7331, bmp390, icm20948, neo_m9n, opt3001, sht45, sps30
-from logbook.quantities import BY_ID, TABLE
+from drivers import as7331, bmp390, first_fleet, icm20948, neo_m9n, opt3001, pms5003, sht45, sps30, veml7700
+from logbook.quantities import BY_ID
 
 IMU = icm20948.SENSOR
 IMU_AT_ONCE = icm20948.FRAMES_AT_ONCE  # a SAMPLE with fewer has emptied the FIFO
 # What drivers/icm20948.py configures (±8 g, ±500 °/s, divider 10): lets a file describe its columns before the head has spoken.
 IMU_TRIM = bytes((0x1D, 0x1B, 0, 10, 10))
 
-DRIVERS: dict[str, ModuleType] = {driver.SENSOR: driver for driver in (icm20948, bmp390, sht45, opt3001, as7331, sps30, neo_m9n)}
-QUANTITIES: dict[str, tuple[str, ...]] = {
-    sensor: tuple(quantity.id for quantity in TABLE if quantity.sensor == sensor) for sensor in DRIVERS
+DRIVERS: dict[str, ModuleType] = {
+    driver.SENSOR: driver for driver in (icm20948, bmp390, sht45, opt3001, as7331, sps30, veml7700, pms5003, first_fleet, neo_m9n)
 }
+QUANTITIES: dict[str, tuple[str, ...]] = {sensor: tuple(driver.QUANTITIES) for sensor, driver in DRIVERS.items()}
+
+# One FIFO frame: acceleration, angular rate, temperature; ST1, field, TMPS, ST2 of the magnetometer (docs/formats.md 1).
+_IMU_FRAME = np.dtype([("inertial", ">i2", 7), ("st1", "u1"), ("field", "<i2", 3), ("tmps", "u1"), ("st2", "u1")])
 
 NO_TRIM = "no trim"
 IMPLAUSIBLE = "implausible"
@@ -51,8 +54,16 @@ def split_payload(payload: bytes, sensors: dict[int, str]) -> Samples:
 
 
 def imu_rows(raw: Iterable[bytes]) -> npt.NDArray[np.int16]:
-    """FIFO frames as the columns of a block, int16 [n, 10]."""
-    return np.array([icm20948.split(frame) for frame in raw], dtype=np.int16)
+    """FIFO frames as the columns of a block, int16 [n, 11] (icm20948.split of all at once). BadSample if one is of another size."""
+    frames = list(raw)
+    if any(len(frame) != icm20948.RAW_SIZE for frame in frames):
+        raise BadSample(f"frames of {icm20948.SENSOR} are of {icm20948.RAW_SIZE} bytes")
+    table = np.frombuffer(b"".join(frames), dtype=_IMU_FRAME)
+    columns = np.empty((len(table), 11), dtype=np.int16)
+    columns[:, :7] = table["inertial"]
+    columns[:, 7:10] = table["field"]
+    columns[:, 10] = (table["st1"] | table["st2"].astype(np.uint16) << 8).view(np.int16)
+    return columns
 
 
 def plausible(values: dict[str, float | str]) -> dict[str, float | str]:
@@ -122,6 +133,10 @@ def _column(index: int) -> Reader:
     return lambda raw: str(icm20948.split(raw)[index])
 
 
+def _word_of_box(index: int) -> Reader:
+    return lambda raw: str(first_fleet.numbers(raw)[index])
+
+
 def _float(index: int) -> Reader:
     return lambda raw: repr(struct.unpack_from(">f", raw, 4 * index)[0])
 
@@ -129,16 +144,15 @@ def _float(index: int) -> Reader:
 # Layouts: docs/formats.md 1, "Raw bytes of a SAMPLE". SPS30: mass concentrations, number concentrations, typical size.
 _SPS30 = ("pm1", "pm2_5", "pm4", "pm10", "particles_0_5", "particles_1", "particles_2_5", "particles_4", "particles_10", "particle_size")
 _NUMBERS: dict[str, dict[str, Reader]] = {
-    "icm20948": {
-        f"{name}_{axis}": _column(3 * group + index)
-        for group, name in enumerate(("acceleration", "angular_rate", "magnetic_field"))
-        for index, axis in enumerate("xyz")
-    },
+    "icm20948": {quantity: _column(index) for index, quantity in enumerate(icm20948.QUANTITIES)},
     "bmp390": {"pressure": _little(0, 3), "temperature_barometer": _little(3, 3)},
     "sht45": {"temperature": _big(0), "humidity": _big(3)},
     "opt3001": {"illuminance": _big(0)},
+    "veml7700": {"illuminance": _little(0, 2)},
     "as7331": {"temperature_uv": _little(2, 2), "uva": _little(4, 2), "uvb": _little(6, 2), "uvc": _little(8, 2)},
+    "first_fleet": {quantity: _word_of_box(index) for index, quantity in enumerate(first_fleet.QUANTITIES)},
     "neo_m9n": {"longitude": _signed(24), "latitude": _signed(28), "altitude": _signed(36), "speed": _signed(60), "bearing": _signed(64)},
+    "pms5003": {quantity: _big(10 + 2 * index) for index, quantity in enumerate(pms5003.QUANTITIES)},
     "sps30": {quantity: _float(index) for index, quantity in enumerate(_SPS30)},
 }
 

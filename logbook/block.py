@@ -6,7 +6,7 @@ Times (u32, ns after the first) and columns (s16) are each stored as: first valu
 zigzagged (so that small negative differences are small numbers), then byte shuffled (all lowest bytes, then the next, …). Per-sample
 messages made the IMU larger than its raw rows; blocks of 0.5 s in zstd chunks hold nine axes in 1.5 times less (facts/measured.md).
 
-Values are typed on read: typed = raw * scale, unless saturated or not a new sample.
+Values are typed on read: typed = raw * scale + offset, unless saturated or not a new sample.
 """
 
 import json
@@ -83,8 +83,9 @@ def typed(
 ) -> dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]]:
     """id -> (SI values float64 [n], NaN where there is none; reason code uint8 [n], see REASONS).
 
-    `columns_metadata` is the channel's `columns` metadata (its JSON text or the list in it), `columns` what `decode` gave.
-    Raises BlockError if they do not belong together."""
+    `columns_metadata` is the channel's `columns` metadata (its JSON text or the list in it), `columns` what `decode` gave; a column
+    without `offset` (files before it existed) has 0. A status bit that is missing means no new sample, one too many (the magnetometer's
+    overflow) saturation. Raises BlockError if they do not belong together."""
     table = json.loads(columns_metadata) if isinstance(columns_metadata, str) else columns_metadata
     if len(table) != columns.shape[1]:
         raise BlockError(f"{len(table)} columns are described, {columns.shape[1]} are in the block")
@@ -94,9 +95,10 @@ def typed(
         status = np.zeros(len(raw), dtype=np.uint8)
         status[(raw < column["lowest"]) | (raw > column["highest"])] = SATURATED
         if column["status"] is not None:
-            flags = columns[:, column["status"]].view(np.uint16)
-            status[(flags & np.uint16(column["mask"])) != column["value"]] = NO_NEW_SAMPLE
-        values = raw.astype(np.float64) * column["scale"]
+            flags = columns[:, column["status"]].view(np.uint16) & np.uint16(column["mask"])
+            status[flags != column["value"]] = SATURATED
+            status[flags & np.uint16(column["value"]) != column["value"]] = NO_NEW_SAMPLE
+        values = raw.astype(np.float64) * column["scale"] + column.get("offset", 0.0)
         values[status != OK] = np.nan
         result[column["id"]] = (values, status)
     return result

@@ -42,6 +42,8 @@ BACKGROUND = 9e-9  # kg/m³
 # SPS30: mass up to size x and number up to size x, relative to PM2.5 (fine urban aerosol, typical size 0.55 µm).
 MASS = {"pm1": 0.80, "pm4": 1.12, "pm10": 1.18}
 PARTICLES_PER_KG = {"0_5": 5.6e15, "1": 6.7e15, "2_5": 6.9e15, "4": 6.92e15, "10": 6.93e15}
+# PMS5003: number above size x, of the same aerosol.
+ABOVE_PER_KG = {"0_3": 3.9e15, "0_5": 1.33e15, "1": 0.23e15, "2_5": 0.03e15, "5": 0.006e15, "10": 0.001e15}
 
 _DAY_S = 86_400.0
 _YEAR_S = 365.2425 * _DAY_S
@@ -161,6 +163,7 @@ class World:
         values["humidity"] = min(98.0, max(5.0, humidity))
         values["temperature_barometer"] = celsius + 273.15 + 3.8  # inside the box
         values["temperature_uv"] = celsius + 273.15 + 2.6
+        values["temperature_imu"] = celsius + 273.15 + 5.2  # the die beside its own clock
 
     def _light(self, values: dict[str, float], motion: Motion, seconds: float) -> None:
         """Illuminance and ultraviolet under the window."""
@@ -192,4 +195,6 @@ class World:
             values[name] = fine * share
         for size, number in PARTICLES_PER_KG.items():
             values[f"particles_{size}"] = fine * number
+        for size, number in ABOVE_PER_KG.items():
+            values[f"particles_above_{size}"] = fine * number
         values["particle_size"] = 0.55e-6 + 0.05e-6 * plume / fine

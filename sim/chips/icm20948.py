@@ -1,9 +1,11 @@
 """ICM-20948: accelerometer, gyroscope, FIFO and the I2C master that reads the AK09916 inside (facts/sensors-and-head.md 1.10).
 
 Modelled: four register banks with their power-on values, sleep and reset, one output rate from the chip's own oscillator, full scales with
-saturation, output registers, the 512-byte FIFO (stream and snapshot, byte-exact count), SLV0 in every cycle into EXT_SLV_DATA and FIFO,
-SLV4 single transfers, bypass. Not modelled: the low-pass filters (their codes are accepted; a sample is the source's value at its instant),
-the DMP, interrupts pins, different rates for the two sensors (both follow the gyroscope's divider while it is on).
+saturation, output registers, the die's temperature, the 512-byte FIFO (stream and snapshot, byte-exact count, in the order of the output
+registers), SLV0 in every cycle into EXT_SLV_DATA and FIFO, SLV4 single transfers, bypass, TEMP_DIS, the clock stopped by CLKSEL 7. Not
+modelled: the low-pass filters (their codes are accepted; a sample is the source's value at its instant), the low-power modes (LP_CONFIG and
+LP_EN are only kept), the DMP, interrupts pins, I2C_IF_DIS, SLV1 to 3, SLV0's byte swapping, offset registers, different rates for the two
+sensors (both follow the gyroscope's divider while it is on). A read of the empty FIFO gives FF (TDK's datasheets of this family).
 """
 
 from collections.abc import Mapping
@@ -17,6 +19,8 @@ _DEGREE = 0.017453292519943295  # rad
 _ACCELERATION = ("acceleration_x", "acceleration_y", "acceleration_z")
 _ANGULAR_RATE = ("angular_rate_x", "angular_rate_y", "angular_rate_z")
 _FIELD = ("magnetic_field_x", "magnetic_field_y", "magnetic_field_z")
+_TEMPERATURE = "temperature_imu"
+_STEPS_PER_KELVIN, _ZERO_KELVIN = 333.87, 294.15  # the temperature word is 0 at 21 °C
 
 FIFO_BYTES = 512
 _BASE_HZ = 1125.0  # output rate = 1125 / (1 + divider); there is no exact 100 Hz
@@ -48,12 +52,14 @@ class ICM20948(RegisterFace):
         **dict.fromkeys(_ACCELERATION, (-8 * G, 8 * G)),
         **dict.fromkeys(_ANGULAR_RATE, (-500 * _DEGREE, 500 * _DEGREE)),
         **dict.fromkeys(_FIELD, (-1600e-6, 1600e-6)),  # each axis alone may go to 4912 µT; the sum of all three may not
+        _TEMPERATURE: (233.15, 358.15),
     }
     # Half a step at ±8 g and ±500 °/s.
     EPSILON = {
         **dict.fromkeys(_ACCELERATION, G / 4096 / 2),
         **dict.fromkeys(_ANGULAR_RATE, _DEGREE / 65.5 / 2),
         **dict.fromkeys(_FIELD, TESLA_PER_STEP / 2),
+        _TEMPERATURE: 0.5 / _STEPS_PER_KELVIN,
     }
 
     def __init__(self, source: Source, log: Log, address: int = 0x68, ppm: float = 800.0, magnetometer_ppm: float = -1_200.0) -> None:
@@ -166,7 +172,7 @@ class ICM20948(RegisterFace):
         powered, off = self._banks[0][_PWR_1], self._banks[0][_PWR_2]
         gyro_on, accel_on = off & 0x07 != 0x07, off & 0x38 != 0x38
         period = None
-        if not powered & 0x40 and (gyro_on or accel_on):
+        if not powered & 0x40 and powered & 0x07 != 0x07 and (gyro_on or accel_on):
             second = self._banks[2]
             divider = second[_GYRO_DIV] if gyro_on else (second[_ACCEL_DIV_H] & 0x0F) << 8 | second[_ACCEL_DIV_L]
             filtered = second[_GYRO_CONFIG if gyro_on else _ACCEL_CONFIG] & 1
@@ -189,11 +195,12 @@ class ICM20948(RegisterFace):
         values = self._source(t_us)
         bank[_ACCEL_OUT:_GYRO_OUT] = self._acceleration(values)
         bank[_GYRO_OUT:_TEMP_OUT] = self._angular_rate(values)
-        celsius = values.get("temperature", 298.15) - 273.15
-        bank[_TEMP_OUT:_EXT_SLV] = word((celsius - 21.0) * 333.87).to_bytes(2, "big", signed=True)
+        kelvin = values.get(_TEMPERATURE, values.get("temperature", 298.15))  # a world without this box: air, or a room
+        if not bank[_PWR_1] & 0x08:
+            bank[_TEMP_OUT:_EXT_SLV] = word((kelvin - _ZERO_KELVIN) * _STEPS_PER_KELVIN).to_bytes(2, "big", signed=True)
         bank[_INT_STATUS_1] |= 1
         if into_fifo:
-            self._push(t_us, values)
+            self._push(t_us, values, kelvin)
 
     def _acceleration(self, values: Mapping[str, float]) -> bytes:
         step = G / (16384 >> (self._banks[2][_ACCEL_CONFIG] >> 1 & 3))
@@ -207,7 +214,7 @@ class ICM20948(RegisterFace):
         bank = self._banks[0]
         return bool(bank[_USER_CTRL] & 0x40 and (bank[_FIFO_EN_1] & 0x0F or bank[_FIFO_EN_2] & 0x1F) and not bank[_FIFO_RST] & 1)
 
-    def _push(self, t_us: int, values: Mapping[str, float]) -> None:
+    def _push(self, t_us: int, values: Mapping[str, float], kelvin: float) -> None:
         """One FIFO sample: acceleration, angular rate by axis, temperature, SLV0's bytes, as FIFO_EN_1 and _2 choose."""
         bank = self._banks[0]
         chosen = bank[_FIFO_EN_2]
@@ -229,6 +236,7 @@ class ICM20948(RegisterFace):
             self.fifo.overflowed = False
             bank[_INT_STATUS_2] |= 0x01
         exact = {axis: values[axis] for axis in (*_ACCELERATION, *_ANGULAR_RATE)}
+        exact[_TEMPERATURE] = kelvin
         exact.update(self.magnetometer.newest)
         self._log(self.SENSOR, t_us, exact)
 

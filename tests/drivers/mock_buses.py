@@ -1,9 +1,8 @@
-"""Register maps with side effects at the level of I2C bytes and SHDLC frames: what the driver tests talk to, on both interpreters.
+"""Register maps with side effects at the level of I2C bytes: what the driver tests talk to, on both interpreters.
 
 Not the simulated truck's chip models (sim/chips): these do only what a driver's state machine can notice, at times the test sets."""
 
 import errno
-import struct
 
 
 class Bus:
@@ -116,6 +115,7 @@ class Bmp390(Registers):
         for register in range(256):
             self.registers[register] = 0
         self.registers[0x00] = 0x60
+        self.registers[0x10] = 0x01
         self.registers[0x1C] = 0x02
         self.registers[0x31:0x46] = self.nvm
         self.done_at = None
@@ -125,8 +125,7 @@ class Bmp390(Registers):
             self.reset()
             return
         self.registers[register] = value
-        if register == 0x1B and value == 0x13:
-            assert self.registers[0x1C] == 0x03
+        if register == 0x1B and value in (0x13, 0x33):
             self.registers[0x03] &= ~0x60
             self.done_at = self.now + 19
 
@@ -137,11 +136,18 @@ class Bmp390(Registers):
             self.conversions += 1
             self.registers[0x04:0x0A] = self.raw
             self.registers[0x03] |= 0x60
+            if self.registers[0x1B] == 0x33:
+                self.done_at = self.now + (5 << self.registers[0x1D])
+            else:
+                self.registers[0x1B] = 0x03
 
     def reading(self, register):
+        value = self.registers[register]
         if 4 <= register <= 9:
             self.registers[0x03] &= ~0x60
-        return self.registers[register]
+        elif register in (0x02, 0x10):
+            self.registers[register] = 0
+        return value
 
 
 class Sht45:
@@ -152,6 +158,7 @@ class Sht45:
         self.serial = serial
         self.reply = reply
         self.measurements = 0
+        self.pulses = 0
         self.resets = 0
         self.now = 0
         self.ready_at = None
@@ -172,9 +179,10 @@ class Sht45:
             self.ready_at = None
             return
         self.measurements += command == 0xFD
-        self.out = self.reply if command == 0xFD else self.serial
-        assert command in (0xFD, 0x89)
-        self.ready_at = self.now + 9
+        self.pulses += command == 0x2F
+        self.out = self.serial if command == 0x89 else self.reply
+        assert command in (0xFD, 0x89, 0x2F)
+        self.ready_at = self.now + (1100 if command == 0x2F else 9)
 
     def read(self):
         byte = self.out[0]
@@ -187,13 +195,14 @@ class Sht45:
 
 
 class Opt3001:
-    """16-bit registers, high byte first; a conversion every 800 ms once continuous."""
+    """16-bit registers, high byte first; single shots of 800 ms."""
 
     def __init__(self, address=0x45):
         self.address = address
         self.registers = {0: 0, 1: 0xC810, 0x7E: 0x5449, 0x7F: 0x3001}
         self.result = 0x789A
         self.overflow = False
+        self.dead = False
         self.now = 0
         self.next_at = None
         self.conversions = 0
@@ -223,15 +232,16 @@ class Opt3001:
         if len(self._bytes) == 3:
             assert self._bytes[0] == 1
             self.registers[1] = self._bytes[1] << 8 | self._bytes[2]
-            self.next_at = self.now + 800
+            assert self.registers[1] & 0x0600 == 0x0200
+            self.next_at = None if self.dead else self.now + 800
 
     def advance(self, now):
         self.now = now
-        while self.next_at is not None and now >= self.next_at:
-            self.next_at += 800
+        if self.next_at is not None and now >= self.next_at:
+            self.next_at = None
             self.conversions += 1
             self.registers[0] = self.result
-            self.registers[1] |= 0x80 | (0x100 if self.overflow else 0)
+            self.registers[1] = self.registers[1] & ~0x0600 | 0x80 | (0x100 if self.overflow else 0)
 
 
 class As7331(Registers):
@@ -249,6 +259,7 @@ class As7331(Registers):
         self.configuration[0x02] = 0x21
         self.configuration[0x06:0x0C] = b"\xa6\x40\x50\x19\x01\x73"
         self.osr = 0x42
+        self.new_data = 0
         self.done_at = None
 
     def begin(self):
@@ -266,6 +277,7 @@ class As7331(Registers):
             self.osr = value & ~0x08
             if value & 0x80:
                 assert value & 7 == 3
+                self.new_data = 0
                 self.done_at = self.now + 64
         else:
             assert self.osr & 7 == 2
@@ -275,6 +287,8 @@ class As7331(Registers):
         if self.osr & 7 == 2:
             return super().read()
         word = self._words()[self._pointer]
+        if self._pointer:
+            self.new_data = 0  # reading results makes them old
         self._low = not self._low
         if not self._low:
             return word & 0xFF
@@ -285,194 +299,65 @@ class As7331(Registers):
         return self.osr if register == 0 else self.configuration[register]
 
     def _words(self):
-        status = self.words[0] | (0x0400 if self.done_at is not None else 0x0800) | self.osr
+        status = self.words[0] | (0x0400 if self.done_at is not None else self.new_data) | self.osr
         return (status,) + tuple(self.words[1:])
 
     def advance(self, now):
         self.now = now
         if self.done_at is not None and now >= self.done_at:
             self.done_at = None
+            self.osr &= ~0x80
+            self.new_data = 0x0800
             self.conversions += 1
 
 
-class Icm20948(Registers):
-    """Four banks, FIFO, and the AK09916 behind slaves 0 and 4. Frames are numbered: accel x is the number of the sample."""
+class Veml7700:
+    """16-bit registers behind command codes, low byte first; an integration of 100 to 400 ms once it is awake, and again and again."""
 
-    def __init__(self, address=0x68):
-        super().__init__(address)
-        self.mag_answers_after = 0  # identity questions that get no acknowledge first
-        self.mag_ready = True
-        self.samples = 0
-        self.resets = 0
-        self.master_resets = 0
-        self.fifo = bytearray()
-        self.overflowed = False
-        self.frozen = False
+    def __init__(self, address=0x10):
+        self.address = address
+        self.counts = 20_000
+        self.integrations = 0
+        self.now = 0
+        self._bytes = []
         self.reset()
 
     def reset(self):
-        self.banks = [bytearray(128) for _ in range(4)]
-        self.banks[0][0x00] = 0xEA
-        self.banks[0][0x06] = 0x41
-        self.banks[0][0x05] = 0x40
-        self.bank = 0
-        self.fifo = bytearray()
+        self.registers = [0x0001, 0, 0, 0, 0, 0, 0]
         self.next_at = None
-        self.mag = {0x00: 0x48, 0x01: 0x09, 0x31: 0, 0x32: 0}
 
-    def written(self, register, value):
-        if register == 0x7F:
-            self.bank = value >> 4 & 3
-            return
-        bank = self.banks[self.bank]
-        bank[register] = value
-        if self.bank == 0:
-            if register == 0x06 and value & 0x80:
-                self.resets += 1
-                self.reset()
-            elif register == 0x03:
-                self.master_resets += value >> 1 & 1
-                bank[register] = value & ~0x02
-            elif register == 0x68 and value & 1:
-                self.fifo = bytearray()
-        elif self.bank == 3 and register == 0x15 and value & 0x80:
-            self._transfer(bank)
+    def acknowledges(self, read):
+        return True
 
-    def _transfer(self, bank):
-        status = 0x40
-        assert bank[0x13] & 0x7F == 0x0C and bank[0x01] == 0x17 and self.banks[0][0x03] & 0x20
-        if bank[0x13] & 0x80:
-            if self.mag_answers_after:
-                self.mag_answers_after -= 1
-                status = 0x50
-            else:
-                bank[0x17] = self.mag[bank[0x14]]
-        else:
-            self.mag[bank[0x14]] = bank[0x16]
-        self.banks[0][0x17] = status
+    def begin(self):
+        self._bytes = []
+        self._high = True
 
-    def reading(self, register):
-        if self.bank == 0:
-            if register == 0x70:
-                return len(self.fifo) >> 8
-            if register == 0x71:
-                return len(self.fifo) & 0xFF
-            if register == 0x72:
-                byte = self.fifo[0] if self.fifo else 0xFF
-                self.fifo = self.fifo[1:]
-                self._pointer -= 1  # the FIFO's register does not count up
-                return byte
-            if register == 0x1B:
-                flag = 0x01 if self.overflowed else 0
-                self.overflowed = False
-                return flag
-            if register == 0x17:
-                status = self.banks[0][0x17]
-                self.banks[0][0x17] = 0
-                return status
-        return self.banks[self.bank][register]
+    def write(self, byte):
+        self._bytes.append(byte)
 
-    def running(self):
-        zero = self.banks[0]
-        return zero[0x06] == 0x01 and zero[0x03] & 0x40 and zero[0x66] == 1 and zero[0x67] == 0x1E and zero[0x68] & 1 == 0
+    def read(self):
+        value = self.registers[self._bytes[0]]
+        self._high = not self._high
+        return value >> 8 if self._high else value & 0xFF
 
-    def advance(self, now):
-        self.now = now
-        if self.frozen or not self.running():
-            self.next_at = None
-            return
-        if self.next_at is None:
-            self.next_at = now + 9.778
-        while self.next_at <= now:
-            self.next_at += 9.778
-            self.push()
+    def stop(self):
+        if len(self._bytes) == 3:
+            register, value = self._bytes[0], self._bytes[1] | self._bytes[2] << 8
+            asleep = self.registers[0] & 1
+            self.registers[register] = value
+            if register == 0:
+                if value & 1:
+                    self.next_at = None
+                elif asleep:
+                    self.next_at = self.now + 3 + self._time()
 
-    def push(self):
-        """One sample into the FIFO; in stream mode the oldest bytes go when it is full."""
-        assert bytes(self.banks[3][3:6]) == b"\x8c\x10\x89" and self.banks[2][0x14] == 0x1D and self.banks[2][0x01] == 0x1B
-        assert self.banks[2][0x00] == self.banks[2][0x11] == 10 and self.mag[0x31] in (0, 8)
-        self.samples += 1
-        st1 = 1 if self.mag_ready and self.mag[0x31] == 8 else 0
-        self.fifo += (
-            struct.pack(">6h", self.samples & 0x7FFF, 0, 4096, 0, 0, 0) + bytes((st1,)) + struct.pack("<3h", 100, -50, 7) + b"\0\x10"
-        )
-        if len(self.fifo) > 512:
-            self.overflowed = True
-            self.fifo = self.fifo[len(self.fifo) - 512 :]
-
-
-class Sps30Line:
-    """machine.UART's methods with an SPS30 behind them. `chip` speaks whole frames; `answers` overrides replies (b"" = silence)."""
-
-    def __init__(self):
-        self.measuring = False
-        self.samples = 0
-        self.now = 0
-        self.next_at = None
-        self.fresh = False
-        self.commands = []
-        self.answers = []
-        self.status = 0
-        self._out = b""
+    def _time(self):
+        return 100 << (self.registers[0] >> 6 & 3)
 
     def advance(self, now):
         self.now = now
         while self.next_at is not None and now >= self.next_at:
-            self.next_at += 1000
-            self.samples += 1
-            self.fresh = True
-
-    def any(self):
-        return len(self._out)
-
-    def readinto(self, buf):
-        if not self._out:
-            return None
-        count = min(len(buf), len(self._out))
-        buf[:count] = self._out[:count]
-        self._out = self._out[count:]
-        return count
-
-    def late(self, data):
-        """Bytes that come by themselves."""
-        self._out += data
-
-    def write(self, data):
-        data = bytes(data)
-        body = data.strip(b"\xff").strip(b"\x7e")
-        for coded, plain in ((b"\x7d\x5e", b"\x7e"), (b"\x7d\x31", b"\x11"), (b"\x7d\x33", b"\x13"), (b"\x7d\x5d", b"\x7d")):
-            body = body.replace(coded, plain)
-        assert sum(body) & 0xFF == 0xFF and body[2] == len(body) - 4, data
-        self.commands.append(body[1])
-        answer = self.answers.pop(0) if self.answers else None
-        self._out += self._reply(body[1], body[3:-1]) if answer is None else answer
-        return len(data)
-
-    def _reply(self, command, data):
-        state, out = 0, b""
-        if command == 0x11 or (command == 0x01 and not self.measuring):
-            state = 0x43
-        elif command == 0x01:
-            self.measuring = False
-            self.next_at = None
-        elif command == 0xD1:
-            out = bytes((2, 3, 0, 7, 0, 2, 0))
-        elif command == 0xD0:
-            out = b"ABC123\0"
-        elif command == 0x00:
-            assert data == b"\x01\x03"
-            self.measuring = True
-            self.next_at = self.now + 1000
-        elif command == 0x03 and self.fresh:
-            self.fresh = False
-            out = struct.pack(">10f", *([float(self.samples)] * 10))
-        return encode_reply(command, state | self.status, out)
-
-
-def encode_reply(command, state, data):
-    """A reply frame, stuffed by another way than the driver's."""
-    body = bytes((0, command, state, len(data))) + data
-    body += bytes((0xFF - sum(body) & 0xFF,))
-    for plain, coded in ((b"\x7d", b"\x7d\x5d"), (b"\x7e", b"\x7d\x5e"), (b"\x11", b"\x7d\x31"), (b"\x13", b"\x7d\x33")):
-        body = body.replace(plain, coded)
-    return b"\x7e" + body + b"\x7e"
+            self.next_at += self._time()
+            self.integrations += 1
+            self.registers[4] = self.counts

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from firmware import frames
 from logbook import quantities
 
-CHIPS = ("icm20948", "bmp390", "sht45", "opt3001", "as7331", "sps30")
+CHIPS = ("icm20948", "bmp390", "sht45", "opt3001", "as7331", "sps30", "veml7700", "pms5003", "neo_m9n")
 FILES = sorted((both.REPO / "drivers").glob("*.py"))
-REASONS = {"saturated", "bad checksum", "not ready", "implausible", "no new sample"}
+REASONS = {"saturated", "bad checksum", "not ready", "implausible", "no new sample", "no fix"}
 
 TRIMS = {
     "icm20948": bytes((0x1D, 0x1B, 0, 10, 10)),
@@ -25,6 +25,9 @@ TRIMS = {
     "opt3001": b"\x30\x01",
     "as7331": b"\xa6\x40\x40",
     "sps30": b"\x02\x03ABC",
+    "veml7700": b"\x00\x10",
+    "pms5003": b"\x97",
+    "neo_m9n": b"EXT CORE 4.04 (7f89f7)",
 }
 
 
@@ -59,7 +62,7 @@ def test_every_driver_is_imported_by_micropython() -> None:
 @pytest.mark.parametrize("chip", CHIPS)
 def test_driver_has_the_common_face(chip: str) -> None:
     module = driver(chip)
-    kind = getattr(module, chip.upper())
+    kind = getattr(module, chip.upper().replace("_", ""))
     assert {module.SENSOR, kind.SENSOR} == {chip}
     assert kind.RAW_SIZE == module.RAW_SIZE and kind.TRIM_SIZE == module.TRIM_SIZE
     made = kind(object())
@@ -68,23 +71,26 @@ def test_driver_has_the_common_face(chip: str) -> None:
 
 
 def test_sensor_numbers_and_raw_sizes_are_those_of_the_formats() -> None:
-    assert frames.SENSORS == {1: "icm20948", 2: "bmp390", 3: "sht45", 4: "opt3001", 5: "as7331", 6: "sps30"}
-    assert [driver(chip).RAW_SIZE for chip in CHIPS] == [21, 6, 6, 4, 10, 40]
+    assert frames.SENSORS == dict(enumerate(CHIPS, 1))
+    assert [driver(chip).RAW_SIZE for chip in CHIPS] == [23, 6, 6, 4, 11, 40, 4, 32, 92]
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_decode_gives_exactly_the_quantities_of_the_table(chip: str) -> None:
+def test_decode_gives_exactly_the_quantities_the_driver_names_and_all_of_the_table(chip: str) -> None:
     module = driver(chip)
     values = module.decode(TRIMS[chip], bytes(module.RAW_SIZE))
-    assert set(values) == {quantity.id for quantity in quantities.TABLE if quantity.sensor == chip}
+    assert set(values) == set(module.QUANTITIES) <= set(quantities.BY_ID)
+    assert {quantity.id for quantity in quantities.TABLE if quantity.sensor == chip} <= set(values)
 
 
 def test_icm20948_columns_are_the_table_and_the_magnetometer_status() -> None:
     columns = driver("icm20948").columns(TRIMS["icm20948"])
     expected = [quantity.id for quantity in quantities.TABLE if quantity.sensor == "icm20948"]
-    assert [column["id"] for column in columns] == [*expected, "mag_status"]
-    for column in columns[:9]:
-        assert set(column) == {"id", "scale", "lowest", "highest", "status", "mask", "value"}
+    assert sorted(column["id"] for column in columns) == sorted([*expected, "mag_status"])
+    for column in columns:
+        assert set(column) == {"id", "scale", "offset", "lowest", "highest", "status", "mask", "value"}
+    assert [column["id"] for column in columns] == [*driver("icm20948").QUANTITIES, "mag_status"]
+    for column in columns[:-1]:
         assert abs(column["scale"]) == pytest.approx(quantities.BY_ID[column["id"]].resolution, rel=1e-12)
 
 

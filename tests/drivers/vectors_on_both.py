@@ -139,26 +139,52 @@ def check_bmp390_swapped_trim_bytes_are_implausible():
     assert bmp390.decode(swapped, raw) == {"pressure": "implausible", "temperature_barometer": "implausible"}
 
 
-def _icm(accel=(0, 0, 0), gyro=(0, 0, 0), mag=(0, 0, 0), st1=1, st2=0x10, accel_code=2, gyro_code=1):
-    raw = struct.pack(">6h", *(tuple(accel) + tuple(gyro))) + bytes((st1,)) + struct.pack("<3h", *mag) + bytes((0, st2))
-    return icm20948.decode(bytes((0x19 | accel_code << 1, 0x19 | gyro_code << 1, 0, 10, 10)), raw)
+def _trim(accel_code=2, gyro_code=1):
+    return bytes((0x19 | accel_code << 1, 0x19 | gyro_code << 1, 0, 10, 10))
 
 
-def check_icm20948_acceleration():
+def _icm(accel=(0, 0, 0), gyro=(0, 0, 0), die=0, mag=(0, 0, 0), st1=1, st2=0x10, accel_code=2, gyro_code=1):
+    raw = struct.pack(">7h", *(tuple(accel) + tuple(gyro) + (die,))) + bytes((st1,)) + struct.pack("<3h", *mag) + bytes((0, st2))
+    return icm20948.decode(_trim(accel_code, gyro_code), raw)
+
+
+def check_icm20948_acceleration_in_every_range():
     near(_icm((16384, -16384, 0), accel_code=0)["acceleration_x"], 9.80665, 1e-9)
     near(_icm((16384, -16384, 0), accel_code=0)["acceleration_y"], -9.80665, 1e-9)
-    near(_icm((4096, 0, 0))["acceleration_x"], 9.80665, 1e-9)  # the ±8 g in use
+    for code, full_scale in enumerate((2, 4, 8, 16)):
+        values = _icm((32768 // full_scale, -32768 // full_scale, 32766), accel_code=code)
+        near(values["acceleration_x"], 9.80665, 1e-9)
+        near(values["acceleration_y"], -9.80665, 1e-9)
+        near(values["acceleration_z"], full_scale * 9.80665 * 32766 / 32768, 1e-9)
+        assert _icm((32767, -32767, -32768), accel_code=code)["acceleration_x"] == "saturated"
+        assert _icm((0, -32767, -32768), accel_code=code)["acceleration_y"] == "saturated"
+        assert _icm((0, 0, -32768), accel_code=code)["acceleration_z"] == "saturated"
     values = _icm((111, 222, 333), accel_code=3)  # Pimoroni tests/test_read.py, two decimals
     for axis, g in (("x", 0.05), ("y", 0.11), ("z", 0.16)):
         near(values["acceleration_" + axis] / 9.80665, g, 0.005)
 
 
-def check_icm20948_angular_rate():
+def check_icm20948_angular_rate_in_every_range():
     near(_icm(gyro=(655, 0, 0))["angular_rate_x"], 0.174533, 1e-6)
     near(_icm(gyro=(0, -3280, 0), gyro_code=2)["angular_rate_y"] * 180 / math.pi, -100.0, 1e-9)
     values = _icm(gyro=(444, 555, 666), gyro_code=0)  # Pimoroni, whole degrees
     for axis, degrees in (("x", 3), ("y", 4), ("z", 5)):
         assert int(values["angular_rate_" + axis] * 180 / math.pi) == degrees
+    for code, steps, last in ((0, 131.0, 32749), (1, 65.5, 32749), (2, 32.8, 32766), (3, 16.4, 32766)):
+        values = _icm(gyro=(last, -last, last + 1), gyro_code=code)
+        near(values["angular_rate_x"], math.radians(last / steps), 1e-9)
+        near(values["angular_rate_y"], -math.radians(last / steps), 1e-9)
+        assert values["angular_rate_z"] == "saturated"
+        assert _icm(gyro=(-32768, 0, 0), gyro_code=code)["angular_rate_x"] == "saturated"
+
+
+def check_icm20948_temperature_of_the_die():
+    for raw, celsius in ((0, 21.0), (3339, 31.0009), (-20366, -40.0), (21367, 85.0)):
+        near(_icm(die=raw)["temperature_imu"] - 273.15, celsius, 3e-3 if abs(raw) > 9999 else 1e-4)
+    # Not (raw - 21) / 333.87 + 21, which SparkFun and Pimoroni have and which is 0.063 K off.
+    near(_icm(die=21)["temperature_imu"] - 273.15, 21.0629, 1e-4)
+    for raw in (-20367, 21368, 32767, -32768):  # -40 to 85 °C, what the part is made for
+        assert _icm(die=raw)["temperature_imu"] == "saturated"
 
 
 def check_icm20948_magnetic_field_in_the_frame_of_the_accelerometer():
@@ -169,38 +195,37 @@ def check_icm20948_magnetic_field_in_the_frame_of_the_accelerometer():
     near(_icm(mag=(32752, 0, 0))["magnetic_field_x"], 4912.8e-6, 1e-9)
 
 
-def check_icm20948_reasons():
-    values = _icm((32767, -32768, 32766), (-32749, 32750, -32768))
-    assert values["acceleration_x"] == values["acceleration_y"] == "saturated"
-    assert values["angular_rate_y"] == values["angular_rate_z"] == "saturated"
-    near(values["acceleration_z"], 32766 / 4096 * 9.80665, 1e-9)
-    near(values["angular_rate_x"], -32749 / 65.5 * math.pi / 180, 1e-9)
+def check_icm20948_reasons_of_the_magnetometer():
     assert _icm(st1=0)["magnetic_field_x"] == "no new sample"
     assert _icm(st1=1, st2=0x18)["magnetic_field_z"] == "saturated"
+    assert _icm(st1=0, st2=0x18)["magnetic_field_z"] == "no new sample"  # the overflow of an old one
+    assert _icm(mag=(32753, 0, 0))["magnetic_field_x"] == "saturated"
     near(_icm(st1=3)["magnetic_field_x"], 0.0, 0)  # an overrun (DOR) lost an older sample, not this one
 
 
 def check_icm20948_rate_is_1125_over_one_plus_divider():
-    near(icm20948.sample_rate(bytes((0x1D, 0x1B, 0, 10, 10))), 102.27, 0.01)
+    near(icm20948.sample_rate(_trim()), 102.27, 0.01)
     near(icm20948.sample_rate(bytes((0x1D, 0x1B, 0, 7, 7))), 140.6, 0.1)
 
 
 def check_icm20948_columns_say_the_same_as_decode():
-    trim = bytes((0x1D, 0x1B, 0, 10, 10))
-    for numbers in ((1, -2, 3, -4, 5, -6, 7, -8, 9), (32767, 0, -32768, 1, 32767, -32767, 32752, -32752, 0)):
-        for st1, st2 in ((1, 0x10), (0, 0x10), (3, 0x18), (1, 0x80)):
-            raw = struct.pack(">6h", *numbers[:6]) + bytes((st1,)) + struct.pack("<3h", *numbers[6:]) + bytes((0, st2))
-            row = icm20948.split(raw)
-            assert len(row) == 10 and row[9] & 0xFFFF == st1 | st2 << 8 and -32768 <= row[9] <= 32767
-            values = icm20948.decode(trim, raw)
-            for number, column in zip(row, icm20948.columns(trim)):  # noqa: B905  # MicroPython has no strict
-                if column["id"] == "mag_status":
-                    continue
-                good = column["status"] is None or row[column["status"]] & column["mask"] == column["value"]
-                if good and column["lowest"] <= number <= column["highest"]:
-                    near(values[column["id"]], number * column["scale"], 0)
-                else:
-                    assert isinstance(values[column["id"]], str)
+    for accel_code, gyro_code in ((2, 1), (0, 0), (3, 3), (1, 2)):
+        trim = _trim(accel_code, gyro_code)
+        for numbers in ((1, -2, 3, -4, 5, -6, 100, 7, -8, 9), (32767, 0, -32768, 1, 32767, -32750, -32768, 32752, -32752, 0)):
+            for st1, st2 in ((1, 0x10), (0, 0x10), (3, 0x18), (1, 0x80), (0, 0x08)):
+                raw = struct.pack(">7h", *numbers[:7]) + bytes((st1,)) + struct.pack("<3h", *numbers[7:]) + bytes((0, st2))
+                row = icm20948.split(raw)
+                assert len(row) == 11 and row[10] & 0xFFFF == st1 | st2 << 8 and -32768 <= row[10] <= 32767
+                values = icm20948.decode(trim, raw)
+                assert tuple(sorted(values)) == tuple(sorted(icm20948.QUANTITIES))
+                for number, column in zip(row, icm20948.columns(trim)):  # noqa: B905  # MicroPython has no strict
+                    if column["id"] == "mag_status":
+                        continue
+                    good = column["status"] is None or row[column["status"]] & column["mask"] == column["value"]
+                    if good and column["lowest"] <= number <= column["highest"]:
+                        near(values[column["id"]], number * column["scale"] + column["offset"], 0)
+                    else:
+                        assert isinstance(values[column["id"]], str)
 
 
 def check_wrong_lengths_are_value_errors():

@@ -3,6 +3,8 @@ import struct
 import numpy as np
 import pytest
 from gateway_head import OPT3001_RAW, SHT45_RAW, imu_raw
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calibration.profile import Line, Profile
 from drivers import icm20948
@@ -26,9 +28,14 @@ BMP390_NVM = bytes.fromhex("a86bd749f9a2feb0f62300a061d67503f6064018c4")
 BMP390_RAW = (6815744).to_bytes(3, "little") + (8388608).to_bytes(3, "little")
 SPS30_RAW = struct.pack(">10f", 1.5, 2.5, 3.5, 4.5, 10, 11, 12, 13, 14, 0.5)  # facts 1.2
 # STATUS conversion done, TEMP 0x922 = 50 °C (facts 1.7), counts
-AS7331_RAW = struct.pack("<5H", 0x0800, 0x922, 1000, 200, 30)
+AS7331_RAW = struct.pack("<5HB", 0x0803, 0x922, 1000, 200, 30, 0xA6)
+VEML7700_RAW = struct.pack("<2H", 12345, 0x1000)
+PMS5003_RAW = bytes.fromhex("424D001C000600090009000600090009051F016F003E00020000000097000246")  # facts 1.3, a real sensor's
 
-RAW = {"bmp390": BMP390_RAW, "sht45": SHT45_RAW, "opt3001": OPT3001_RAW, "sps30": SPS30_RAW, "as7331": AS7331_RAW, "icm20948": imu_raw(5)}
+RAW = {
+    "bmp390": BMP390_RAW, "sht45": SHT45_RAW, "opt3001": OPT3001_RAW, "sps30": SPS30_RAW, "as7331": AS7331_RAW, "veml7700": VEML7700_RAW,
+    "icm20948": imu_raw(5), "pms5003": PMS5003_RAW,
+}  # fmt: skip
 
 
 def test_a_payload_is_split_into_samples_of_the_drivers_size() -> None:
@@ -116,17 +123,40 @@ def test_raw_numbers_are_the_chips_own() -> None:
 
 def test_the_block_read_with_its_columns_gives_what_decode_gives() -> None:
     raw = [imu_raw(number) for number in range(4)]
-    stale = raw[1][:12] + bytes((0,)) + raw[1][13:]  # no new sample of the magnetometer
-    rows = imu_rows([raw[0], stale, *raw[2:]])
-    assert rows.dtype == np.int16 and rows.shape == (4, 10)
+    stale = raw[1][:14] + bytes((0,)) + raw[1][15:]  # no new sample of the magnetometer
+    overflow = raw[2][:22] + bytes((0x18,))
+    both = stale[:22] + bytes((0x08,))
+    cold = raw[3][:12] + b"\x80\x00" + raw[3][14:]
+    some = [raw[0], stale, overflow, both, cold]
+    rows = imu_rows(some)
+    assert rows.dtype == np.int16 and rows.shape == (5, 11)
+    assert [tuple(row) for row in rows.tolist()] == [icm20948.split(frame) for frame in some]
     typed = block.typed(icm20948.columns(IMU_TRIM), rows)
-    for index, frame in enumerate([raw[0], stale, *raw[2:]]):
+    assert typed["magnetic_field_x"][1].tolist() == [block.OK, block.NO_NEW_SAMPLE, block.SATURATED, block.NO_NEW_SAMPLE, block.OK]
+    for index, frame in enumerate(some):
         for quantity, value in icm20948.decode(IMU_TRIM, frame).items():
             number, status = typed[quantity][0][index], typed[quantity][1][index]
             if isinstance(value, str):
                 assert block.REASONS[status] == value and np.isnan(number)
             else:
                 assert number == pytest.approx(value, rel=1e-12, abs=1e-15)
+
+
+@given(frame=st.binary(min_size=23, max_size=23), ranges=st.tuples(st.integers(0, 3), st.integers(0, 3)))
+def test_any_frame_says_the_same_through_the_block_and_through_decode(frame: bytes, ranges: tuple[int, int]) -> None:
+    trim = bytes((0x19 | ranges[0] << 1, 0x19 | ranges[1] << 1, 0, 10, 10))
+    rows = imu_rows([frame])
+    assert tuple(rows[0].tolist()) == icm20948.split(frame)
+    typed = block.typed(icm20948.columns(trim), rows)
+    for quantity, value in icm20948.decode(trim, frame).items():
+        (number,), (status,) = typed[quantity]
+        assert block.REASONS[status] == value if isinstance(value, str) else number == value
+
+
+def test_frames_of_another_size_are_no_rows() -> None:
+    with pytest.raises(BadSample):
+        imu_rows([imu_raw(1), imu_raw(2)[:-2]])
+    assert imu_rows([]).shape == (0, 11)
 
 
 def test_the_trim_taken_before_the_head_speaks_is_what_the_driver_configures() -> None:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(60)
 COLUMNS = [
     {"id": "acceleration_x", "scale": -0.5, "lowest": -32767, "highest": 32766, "status": None, "mask": 0, "value": 0},
     {"id": "magnetic_field_x", "scale": 2.0, "lowest": -32752, "highest": 32752, "status": 2, "mask": 0x0801, "value": 1},
-    {"id": "mag_status", "scale": 1, "lowest": -32768, "highest": 32767, "status": None, "mask": 0, "value": 0},
+    {"id": "mag_status", "scale": 1, "offset": 0, "lowest": -32768, "highest": 32767, "status": None, "mask": 0, "value": 0},
 ]
 
 
@@ -79,7 +79,7 @@ def test_bytes_that_are_no_block_are_refused() -> None:
 
 
 @pytest.mark.parametrize("form", [json.dumps, list])
-def test_typed_values_are_raw_times_scale_or_the_reason_why_there_is_none(form: type) -> None:
+def test_typed_values_are_raw_times_scale_and_offset_or_the_reason_why_there_is_none(form: type) -> None:
     #                 in range      no new sample       magnetic overflow    saturated both
     columns = np.array([[100, 7, 1], [-32767, 7, 0], [32766, 7, 0x0801], [-32768, 32753, 0x0101 - 0x0100]], np.int16)
     typed = block.typed(form(COLUMNS), columns)
@@ -87,9 +87,19 @@ def test_typed_values_are_raw_times_scale_or_the_reason_why_there_is_none(form: 
     assert status.tolist() == [block.OK, block.OK, block.OK, block.SATURATED]
     assert values[:3].tolist() == [-50.0, 16383.5, -16383.0] and np.isnan(values[3])
     values, status = typed["magnetic_field_x"]
-    assert status.tolist() == [block.OK, block.NO_NEW_SAMPLE, block.NO_NEW_SAMPLE, block.SATURATED]
+    assert status.tolist() == [block.OK, block.NO_NEW_SAMPLE, block.SATURATED, block.SATURATED]
     assert values[0] == 14.0 and np.isnan(values[1:]).all()
-    assert [block.REASONS[code] for code in status.tolist()] == ["", "no new sample", "no new sample", "saturated"]
+    assert [block.REASONS[code] for code in status.tolist()] == ["", "no new sample", "saturated", "saturated"]
+    # An overflow of which nothing is new is nothing new.
+    assert block.typed(form(COLUMNS), np.array([[0, 7, 0x0800]], np.int16))["magnetic_field_x"][1].tolist() == [block.NO_NEW_SAMPLE]
+
+
+def test_a_column_may_have_an_offset_and_one_without_has_none() -> None:
+    kelvin = dict(COLUMNS[0], id="temperature_imu", scale=1 / 333.87, offset=294.15)
+    values, _ = block.typed([kelvin, COLUMNS[0]], np.array([[3339, 3339], [0, 0]], np.int16))["temperature_imu"]
+    assert values - 273.15 == pytest.approx([31.0009, 21.0], abs=1e-4)
+    plain, _ = block.typed([kelvin, COLUMNS[0]], np.array([[0, 4]], np.int16))["acceleration_x"]
+    assert plain.tolist() == [-2.0]
 
 
 def test_a_status_with_its_highest_bit_set_is_compared_as_unsigned() -> None:

@@ -15,7 +15,7 @@ from sim.chips.icm20948 import G
 from sim.clock import Clock
 from sim.head import SimulatedHead
 
-IMU_FRAME = 21
+IMU_FRAME = 23
 
 
 @pytest.mark.timeout(60)

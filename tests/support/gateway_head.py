@@ -22,9 +22,9 @@ OPT3001_RAW = bytes.fromhex("34560000")  # facts 1.5: 88.80 lx
 
 
 def imu_raw(number: int) -> bytes:
-    """A FIFO frame with `number` in the accelerometer's x (low 15 bits) and y (above); a new magnetometer sample."""
+    """A FIFO frame with `number` in the accelerometer's x (low 15 bits) and y (above), 25 °C; a new magnetometer sample."""
     low, high = number & 0x7FFF, number >> 15
-    return struct.pack(">6h", low, high, 4096, 0, 0, 0) + bytes((1,)) + struct.pack("<3h", 200, -100, 300) + bytes((0, 0))
+    return struct.pack(">7h", low, high, 4096, 0, 0, 0, 1335) + bytes((1,)) + struct.pack("<3h", 200, -100, 300) + bytes((0, 0))
 
 
 def imu_number(row: Sequence[int]) -> int:
@@ -155,7 +155,7 @@ class HeadStandIn:
         self._drained_us = ticks
         due = ticks // IMU_PERIOD_US - self._sampled
         while due > 0:
-            count = min(due, 11)
+            count = min(due, 10)
             raw = b"".join(imu_raw(self.samples + index) for index in range(count))
             self._keep(frames.SAMPLE, bytes((1, count)) + raw)
             self.samples += count
