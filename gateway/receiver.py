@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from drivers import nav_pvt
-from drivers.errors import BAD_CHECKSUM, BusError
+from drivers.errors import BAD_CHECKSUM, WRONG_IDENTITY, BusError
 from drivers.neo_m9n import BAUDS, NEOM9N, PERIOD_MS, SENSOR
 from firmware.frames import REASONS
 from gateway.clock import Clock, boottime_ns
@@ -74,20 +74,23 @@ def set_up(port: str, period_ms: int = PERIOD_MS, seconds: float = LIMIT_SECONDS
 def _set_up(uart: LinuxUart, port: str, period_ms: int, deadline: float) -> str:
     driver = NEOM9N(uart, period_ms)
     driver.start(ticks())
-    said = ""
     while time.monotonic() < deadline:
         try:
             driver.poll(ticks())
             if driver.configured:
-                return driver.trim().decode("ascii", "replace")
+                return _text(driver.trim())
         except BusError as error:
-            said = REASONS[error.code]
+            if error.code == WRONG_IDENTITY:
+                break
             driver.start(ticks())
         time.sleep(LOOK_SECONDS)
     if driver.version:
-        version = driver.version.decode("ascii", "replace")
-        raise NoReceiver(f"{port}: the receiver ({version}) does not take its settings: {said}; generation 8 and older are not supported")
+        raise NoReceiver(f"{port}: the receiver ({_text(driver.version)}) does not take its settings; generation 8 and older cannot")
     raise NoReceiver(f"{port}: no receiver answers at {', '.join(map(str, BAUDS))} baud")
+
+
+def _text(version: bytes) -> str:
+    return version.decode("ascii", "replace")
 
 
 def position(raw: bytes, values: dict[str, float | str], at_ns: int) -> pb.Position:

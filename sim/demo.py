@@ -39,6 +39,7 @@ NICE = 10  # all but the truck: its chips stand for silicon and cannot wait (see
 GRACE_SECONDS = 15.0  # from SIGTERM to SIGKILL
 INTERRUPTED = 130  # exit code: Ctrl-C before the seconds were over (128 + SIGINT, as shells have it)
 HUB, TRUCK, GPSD, CENTER, RECORDER, UPLINK, SWEEPER = "hub", "truck", "gpsd", "center", "recorder", "uplink", "sweeper"
+RECEIVER = "receiver"  # ends by itself
 
 
 class DemoError(Exception):
@@ -118,6 +119,7 @@ class Demo:
         drive = ["--drive", str(self.options.drive)] if self.options.drive else []
         self._start(TRUCK, ["-m", "sim.truck", "--folder", str(home / "truck"), *world, *drive], nice=0)
         self.truck = self._ready(TRUCK, truck_ready)
+        self._set_up_receiver(self.truck["gps_port"])
         gpsd_port = free_port()
         argv = [find_gpsd(), "-N", "-n", "-b", "-S", str(gpsd_port), self.truck["gps_port"]]
         child = Child(GPSD, argv, self._log(GPSD), user="nobody" if os.getuid() == 0 else None, nice=NICE)
@@ -125,9 +127,24 @@ class Demo:
         child.start()
         self._truck_config(
             f'[head]\nport = "{self.truck["head_port"]}"\n[gpsd]\nport = {gpsd_port}\n'
+            f'device = "{self.truck["gps_port"]}"\n'
             f'[[cameras]]\nname = "front"\nsource = "{self.truck["camera_url"]}"\n'
         )
         self._start(RECORDER, ["-m", "gateway.recorder", config], restart=True)
+
+    def _set_up_receiver(self, port: str) -> None:
+        """What stands before gpsd on a truck (ExecStartPre): once gpsd owns the port, nobody writes to it. Raises ChildFailed."""
+        child = Child(RECEIVER, [sys.executable, "-m", "gateway.receiver", port], self._log(RECEIVER), nice=NICE)
+        self.children[RECEIVER] = child
+        child.start()
+        deadline = time.monotonic() + READY_SECONDS
+        while child.running():
+            if time.monotonic() > deadline:
+                raise ChildFailed(f"{RECEIVER}: does not end; its last words: {child.last_line()}")
+            self._pause(0.05)
+        if child.returncode:
+            raise ChildFailed(f"{RECEIVER}: {child.last_line()}")
+        del self.children[RECEIVER]
 
     def _log(self, name: str) -> Path:
         return self.home / "logs" / f"{name}.log"
@@ -253,7 +270,7 @@ class Demo:
             self.children[UPLINK].signal(signal.SIGINT)
         forced = []
         # The recorder still talks to the head, the center and the uplink to the hub: those they need go after them.
-        for together in ((SWEEPER, UPLINK, RECORDER), (GPSD, CENTER, TRUCK), (HUB,)):
+        for together in ((SWEEPER, UPLINK, RECORDER, RECEIVER), (GPSD, CENTER, TRUCK), (HUB,)):
             started = [self.children[name] for name in together if name in self.children]
             for child in started:
                 child.signal(signal.SIGTERM)

@@ -57,8 +57,9 @@ class Truck:
         try:
             self._camera = self._start_camera()
             self._head = SimulatedHead(self.folder, self._source.at, self._truth.log, self._clock)
+            # As delivered: whoever starts gpsd sets it up first, as on a truck (python -m gateway.receiver).
             self._receiver = Receiver(
-                self._source.at, self._truth.log, self._clock, self._source.start_utc_ns, link=self.folder / "gps.tty"
+                self._source.at, self._truth.log, self._clock, self._source.start_utc_ns, link=self.folder / "gps.tty", as_delivered=True
             )
             self._receiver.start()
             camera_url = self._camera_url(self._camera)

@@ -18,6 +18,7 @@ from sim.chips.ubx import Message, MessageReader, nav_pvt, nmea, ubx
 LATENCY_US = 40_000
 BOOT_US = 300_000  # deaf and mute after power comes; not in the facts
 START_UTC_NS = 1_790_000_000_000_000_000  # 2026-09-21, where nobody says otherwise
+TX_BUFFER = 1000  # bytes; a message that does not fit is not sent at all. The size is not in the facts
 WEEK_NS = 7 * 86_400 * 1_000_000_000
 
 NAV_PVT, MON_VER, VALSET, VALGET, ACK, NAK = 0x0107, 0x0A04, 0x068A, 0x068B, 0x0501, 0x0500
@@ -143,8 +144,8 @@ class NEOM9N:
             self.baud, self._new_baud = self._new_baud, None
         return taken
 
-    def _say(self, data: bytes) -> None:
-        if self.ram[UBX_OUT]:
+    def _say(self, data: bytes, switch: int = UBX_OUT) -> None:
+        if self.ram[switch] and len(self._output) + len(data) <= TX_BUFFER:
             self._output += data
 
     # --- epochs
@@ -160,8 +161,7 @@ class NEOM9N:
         values = {name: world[name] for name in self.RANGE}
         utc_ns = self._start_utc_ns + t_us * 1000 + self.clock_offset_ns + self.weeks * WEEK_NS
         self._last = nav_pvt(utc_ns, values, fix, t_us >= self.date_from_us)
-        if self.ram[NMEA_OUT]:
-            self._output += nmea(utc_ns, values, fix)
+        self._say(nmea(utc_ns, values, fix), NMEA_OUT)
         if self.ram[PVT_OUT]:
             self._say(self._last)
         if fix:

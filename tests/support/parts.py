@@ -62,4 +62,5 @@ PARTS: tuple[Part, ...] = (
     _uart("SPS30", "sps30", 115_200),
     _i2c("SPS30I2C", "sps30_i2c"),
     _uart("PMS5003", "pms5003", 9600),
+    _uart("NEOM9N", "neo_m9n", 38_400),
 )
