@@ -64,7 +64,8 @@ _MICROGRAM = Scale("µg/m³", 1e9)
 _PER_CUBIC_CENTIMETER = Scale("1/cm³", 1e-6)
 
 # Resolutions: ICM-20948 at ±8 g and ±500 °/s, AK09916 0.15 µT; BMP390 decoded at ~0.016 Pa with the oversampling used; SHT45
-# 16-bit words; OPT3001 0.01 lx at its lowest exponent (relative 2**-11 above); AS7331 at 2x/64 ms; SPS30 sends float32.
+# 16-bit words; OPT3001 0.01 lx at its lowest exponent (relative 2**-11 above); AS7331 half a step at 1x/64 ms, the most any of
+# its gains is off (its driver goes down to 0.000026 W/m² a step); SPS30 sends float32.
 TABLE: tuple[Quantity, ...] = (
     *(
         Quantity(
