@@ -101,6 +101,11 @@ class FirstFleetBox:
         """Broken frames since construction."""
         return self._frames.bad
 
+    def stop(self) -> None:
+        """Tell the box to stop sensing (and its fan), without waiting for its reply."""
+        self.configured = False
+        self._uart.write(self._requests[0])
+
     def poll(self, now: int) -> int:
         """Advance; how many samples can be read. Raises BusError."""
         self._listen(now)

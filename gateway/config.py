@@ -20,6 +20,13 @@ class Head(msgspec.Struct, forbid_unknown_fields=True):
     port: str
 
 
+class Box(msgspec.Struct, forbid_unknown_fields=True):
+    """A box of the first fleet: its serial port; `fan` drives air through its dust sensor."""
+
+    port: str
+    fan: bool = True
+
+
 class Gpsd(msgspec.Struct, forbid_unknown_fields=True):
     """Where gpsd's JSON stream is. `device` is the serial port that gpsd owns, for `python -m gateway.receiver` before it starts."""
 
@@ -50,6 +57,7 @@ class Truck(msgspec.Struct, forbid_unknown_fields=True):
     live_socket: str
     hub: Hub
     head: Head | None = None
+    box: Box | None = None
     gpsd: Gpsd | None = None
     receiver: Receiver | None = None
     cameras: list[Camera] = []

@@ -18,9 +18,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from gateway.box import Box
+from gateway.box_positions import BoxPositions
 from gateway.camera import Camera
 from gateway.clock import Clock as UtcClock
 from gateway.clock import Mapping, boottime_ns
+from gateway.config import Box as BoxSettings
 from gateway.config import ConfigError, Truck, load
 from gateway.convert import Converter
 from gateway.fixes import SOURCE as GNSS
@@ -33,7 +36,7 @@ from gateway.previous import last_times
 from gateway.receiver import Receiver
 from gateway.snapshot import Snapshot
 from gateway.supervision import Supervisor
-from logbook.channels import CLOCK, GAP, HEAD_FRAMES, HEALTH, IMAGES, POSITION, READINGS, camera_topic
+from logbook.channels import BOX_FRAMES, CLOCK, GAP, HEAD_FRAMES, HEALTH, IMAGES, POSITION, READINGS, camera_topic
 from logbook.recovery import Report, last_head_frames, recover_spool
 from logbook.schemas import cruisers_pb2 as pb
 from logbook.segment import Segments, WriterDied
@@ -81,6 +84,8 @@ class Recorder:
         self._disk_errors: deque[str] = deque(maxlen=100)  # told by the writers' threads, written by ours
         self._link: HeadLink | None = None
         self._positions: Positions | Receiver | None = None
+        self._box: Box | None = None
+        self._box_positions: BoxPositions | None = None
         self._cameras: list[Camera] = []
         self._images: Segments | None = None
         self._log: HeadLog | None = None
@@ -104,7 +109,7 @@ class Recorder:
         self._start_sources(resume, since)
 
     def _recover(self) -> tuple[list[Report], dict[int, int], dict[str, int]]:
-        topics = [HEAD_FRAMES, POSITION, *(camera_topic(camera.name) for camera in self._config.cameras)]
+        topics = [HEAD_FRAMES, BOX_FRAMES, POSITION, *(camera_topic(camera.name) for camera in self._config.cameras)]
         try:
             reports = recover_spool(self._spool)
             return reports, last_head_frames(self._spool), last_times(self._spool, self._boot_id[:8], topics)
@@ -141,12 +146,30 @@ class Recorder:
             own = self._config.receiver
             self._positions = Receiver(own.port, own.period_ms, self._clock, self._journal, self._snapshot, since.get(POSITION))
             self._supervisor.start(GNSS, self._positions.run, self._sources_stop)
+        if self._config.box is not None:
+            self._start_box(self._config.box, since)
         for settings in self._config.cameras:
             assert self._images is not None  # made above where there are cameras
             before = since.get(camera_topic(settings.name))
             camera = Camera(settings.name, settings.source, self._clock, self._images, self._journal, self._snapshot, before)
             self._cameras.append(camera)
             self._supervisor.start(f"camera/{settings.name}", camera.run, self._sources_stop)
+
+    def _start_box(self, box: BoxSettings, since: dict[str, int]) -> None:
+        """A box gives positions where nothing else does, and live values where there is no head."""
+        if self._config.gpsd is None and self._config.receiver is None:
+            self._box_positions = BoxPositions(self._clock, self._journal, self._snapshot, since.get(POSITION))
+        self._box = Box(
+            box.port,
+            box.fan,
+            self._clock,
+            self._journal,
+            self._snapshot,
+            self._config.head is None,
+            self._box_positions,
+            since.get(BOX_FRAMES),
+        )
+        self._supervisor.start("box", self._box.run, self._sources_stop)
 
     # --- called by other threads
 
@@ -166,8 +189,9 @@ class Recorder:
     def _preamble(self) -> list[tuple[str, int, int, bytes]]:
         """A segment can be read alone: the trims in force, and the clock."""
         mapping = self._clock.mapping()
-        log = self._log
-        entries = [*(log.trims() if log is not None else ()), _clock_entry(mapping)]
+        log, box = self._log, self._box
+        trims = [*(log.trims() if log is not None else ()), *(box.trims() if box is not None else ())]
+        entries = [*trims, _clock_entry(mapping)]
         return [(entry.topic, entry.log_time, mapping.utc_ns, entry.data) for entry in entries]
 
     # --- the main thread
@@ -229,6 +253,10 @@ class Recorder:
             counters["head.malformed"] = self._log.malformed
         if self._positions is not None:
             counters["gnss.malformed"] = self._positions.malformed
+        if self._box is not None:
+            counters["box.broken"] = self._box.broken
+        if self._box_positions is not None:
+            counters["gnss.malformed"] = self._box_positions.malformed
         counters["images.torn"] = sum(camera.torn for camera in self._cameras)
         counters["memory_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         at = boottime_ns()

@@ -30,8 +30,9 @@ CLOCK = "/clock"
 GAP = "/gap"
 EVENT = "/event"
 HEALTH = "/health"
+BOX_FRAMES = "/box/frames"
 
-_SLOW_SENSORS = ("bmp390", "sht45", "opt3001", "as7331", "sps30", "neo_m9n")
+_SLOW_SENSORS = ("bmp390", "sht45", "opt3001", "as7331", "sps30", "veml7700", "pms5003", "first_fleet", "neo_m9n")
 _CAMERA = "/camera/"
 
 _MESSAGES: tuple[type[Message], ...] = (
@@ -44,6 +45,7 @@ _MESSAGES: tuple[type[Message], ...] = (
     cruisers_pb2.Gap,
     cruisers_pb2.Event,
     cruisers_pb2.Health,
+    cruisers_pb2.BoxFrames,
     LocationFix,
     CompressedImage,
 )
@@ -91,6 +93,7 @@ def channel_types(stream: str, cameras: Sequence[str] = ()) -> list[ChannelType]
             _protobuf(GAP, cruisers_pb2.Gap),
             _protobuf(EVENT, cruisers_pb2.Event),
             _protobuf(HEALTH, cruisers_pb2.Health),
+            _protobuf(BOX_FRAMES, cruisers_pb2.BoxFrames),
         ]
     if stream == IMAGES:
         topics = [camera if camera.startswith(_CAMERA) else camera_topic(camera) for camera in cameras]

@@ -150,3 +150,15 @@ class Health(_message.Message):
     boottime_ns: int
     counters: _containers.ScalarMap[str, float]
     def __init__(self, source: _Optional[str] = ..., boottime_ns: _Optional[int] = ..., counters: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class BoxFrames(_message.Message):
+    __slots__ = ("boottime_ns", "offsets_us", "frames", "box")
+    BOOTTIME_NS_FIELD_NUMBER: _ClassVar[int]
+    OFFSETS_US_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    boottime_ns: int
+    offsets_us: _containers.RepeatedScalarFieldContainer[int]
+    frames: bytes
+    box: str
+    def __init__(self, boottime_ns: _Optional[int] = ..., offsets_us: _Optional[_Iterable[int]] = ..., frames: _Optional[bytes] = ..., box: _Optional[str] = ...) -> None: ...

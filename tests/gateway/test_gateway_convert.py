@@ -34,7 +34,7 @@ PMS5003_RAW = bytes.fromhex("424D001C000600090009000600090009051F016F003E0002000
 
 RAW = {
     "bmp390": BMP390_RAW, "sht45": SHT45_RAW, "opt3001": OPT3001_RAW, "sps30": SPS30_RAW, "as7331": AS7331_RAW, "veml7700": VEML7700_RAW,
-    "icm20948": imu_raw(5), "pms5003": PMS5003_RAW,
+    "icm20948": imu_raw(5), "pms5003": PMS5003_RAW, "first_fleet": bytes(36),
 }  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def test_a_correction_out_of_range_is_implausible() -> None:
 @pytest.mark.parametrize("sensor", sorted(DRIVERS))
 def test_every_quantity_of_a_sensor_has_a_value_and_a_raw_number(sensor: str) -> None:
     converter = Converter()
-    trims = {"bmp390": BMP390_NVM, "icm20948": IMU_TRIM, "as7331": bytes((0xA6, 0x40, 0x40))}
+    trims = {"bmp390": BMP390_NVM, "icm20948": IMU_TRIM, "as7331": bytes((0xA6, 0x40, 0x40)), "first_fleet": bytes(22)}
     converter.trim(sensor, trims.get(sensor, bytes(4)))
     values = converter.typed(sensor, RAW[sensor], 0).values
     assert set(values) == set(raw_numbers(sensor, RAW[sensor])) == set(QUANTITIES[sensor])

@@ -94,7 +94,7 @@ def test_the_channels_are_those_of_the_document() -> None:
         "/reading/as7331": "cruisers.Reading",
         "/reading/sps30": "cruisers.Reading",
         "/reading/veml7700": "cruisers.Reading",
-        "/reading/neo_m9n": "cruisers.Reading",
+        "/reading/pms5003": "cruisers.Reading",
         "/reading/neo_m9n": "cruisers.Reading",
         "/position": "cruisers.Position",
         "/position/fix": "foxglove.LocationFix",
@@ -104,6 +104,8 @@ def test_the_channels_are_those_of_the_document() -> None:
         "/gap": "cruisers.Gap",
         "/event": "cruisers.Event",
         "/health": "cruisers.Health",
+        "/reading/first_fleet": "cruisers.Reading",
+        "/box/frames": "cruisers.BoxFrames",
     }
     by_name = channels.channel_types(channels.IMAGES, ["front"])
     assert by_name == channels.channel_types(channels.IMAGES, [channels.camera_topic("front")])
