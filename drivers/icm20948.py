@@ -27,16 +27,18 @@ from drivers.errors import (
     WRONG_IDENTITY,
     BusError,
 )
-from drivers.icm20948_frame import QUANTITIES, RAW_SIZE, TRIM_SIZE, columns, decode, sample_rate, split
 from drivers.portable import TYPE_CHECKING, const, elapsed
 
 if TYPE_CHECKING:
     from drivers.faces import I2C
+    from drivers.icm20948_frame import QUANTITIES, columns, decode, sample_rate, split
 
-__all__ = ("QUANTITIES", "RAW_SIZE", "TRIM_SIZE", "columns", "decode", "sample_rate", "split")
+__all__ = ("QUANTITIES", "columns", "decode", "sample_rate", "split")
 
 SENSOR = "icm20948"
-_FRAME = const(23)  # RAW_SIZE
+_FRAME = const(23)
+RAW_SIZE = _FRAME
+TRIM_SIZE = 5
 PERIOD_MS = 0  # the FIFO counts, not the clock
 ADDRESSES = (0x68, 0x69)
 _AT_ONCE = const(10)
@@ -438,3 +440,14 @@ class ICM20948:
     def reset_master(self) -> None:
         """Reset the chip's own I2C master; all else goes on."""
         self.write(_USER_CTRL, self._control | _MASTER_RESET)
+
+
+def __getattr__(name: str) -> object:
+    """What a frame means (QUANTITIES, decode, split, …) is loaded when it is asked for: the head only moves bytes and needs its room."""
+    if name not in __all__:
+        raise AttributeError(name)
+    from drivers import icm20948_frame
+
+    found: object = getattr(icm20948_frame, name)
+    globals()[name] = found
+    return found

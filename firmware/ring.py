@@ -7,7 +7,7 @@ Nothing here allocates after construction."""
 
 from drivers.portable import const
 
-RING_BYTES = const(65536)  # 22 s of everything (tests/firmware/test_firmware_frames.py counts); 2**16 also keeps offsets small
+RING_BYTES = const(65536)  # 21 s of the standard fit, 20 s of the largest (tests/firmware/test_firmware_frames.py counts)
 
 
 class Ring:

@@ -56,6 +56,12 @@ def test_a_sample_without_number_is_counted_and_is_not_a_number(archive, maker):
     assert np.allclose(magnetic[1::2], 200 * 0.15e-6)
 
 
+def test_a_quantity_that_older_files_have_no_column_for_has_no_samples(archive, maker):
+    keep(archive, maker.readings())
+    times, values = archive.samples("truck-1", "temperature_imu")
+    assert len(times) == len(values) == 0
+
+
 def test_slow_readings_and_positions_come_back_with_their_absences(archive, maker):
     keep(archive, maker.readings())
     times, pressures = archive.samples("truck-1", "pressure")

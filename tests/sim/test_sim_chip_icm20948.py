@@ -294,6 +294,125 @@ def test_a_brown_out_puts_both_dies_back():
     assert chip.magnetometer.get(0x31) == 0
 
 
+def test_power_on_registers_are_those_of_the_datasheet():
+    """DS-000189 1.3, sections 8 to 11: all 0 but these."""
+    bench = Bench()
+    _, i2c = powered(bench)
+    expected = {(0, 0x00): 0xEA, (0, 0x05): 0x40, (0, 0x06): 0x41, (2, 0x01): 0x01, (2, 0x14): 0x01}
+    for bank in range(4):
+        found = get(i2c, bank, 0x00, 0x72)
+        assert {(bank, at): value for at, value in enumerate(found) if value} == {k: v for k, v in expected.items() if k[0] == bank}
+
+
+@pytest.mark.parametrize(
+    ("choice", "frame"),
+    [
+        (0x1F, ("a", "x", "y", "z", "t", "m")),
+        (0x1E, ("a", "x", "y", "z", "m")),
+        (0x11, ("a", "t", "m")),
+        (0x09, ("z", "t", "m")),
+        (0x01, ("t", "m")),
+    ],
+)
+def test_a_fifo_frame_is_in_the_order_of_the_output_registers(choice, frame):
+    bench = Bench()
+    rates = {"angular_rate_x": math.radians(1 / 65.5), "angular_rate_y": math.radians(2 / 65.5), "angular_rate_z": math.radians(3 / 65.5)}
+    _, i2c = powered(bench, steady(STILL | rates))
+    run(bench, i2c)
+    put(i2c, 0, 0x67, choice)
+    put(i2c, 0, 0x68, 0x1F)
+    put(i2c, 0, 0x68, 0x00)
+    bench.wait_us(30_000)
+    parts = {"a": struct.pack(">3h", 0, 0, 4096), "x": b"\0\1", "y": b"\0\2", "z": b"\0\3", "t": struct.pack(">h", 3339)}
+    inertial = b"".join(parts[part] for part in frame[:-1])
+    size = len(inertial) + 9
+    assert count(i2c) % size == 0 and count(i2c) > 0
+    assert get(i2c, 0, 0x72, size)[:-9] == inertial
+
+
+def test_a_burst_from_the_count_runs_on_into_the_fifo_and_stays_there():
+    bench = Bench()
+    chip, i2c = powered(bench)
+    run(bench, i2c)
+    bench.wait_us(30_000)
+    waiting = count(i2c)
+    burst = get(i2c, 0, 0x70, 2 + waiting)
+    assert int.from_bytes(burst[:2], "big") == waiting and waiting >= 2 * SIZE
+    assert FRAME.unpack_from(burst, 2)[2] == FRAME.unpack_from(burst, 2 + SIZE)[2] == 4096
+    assert count(i2c) == 0 and chip.fifo.taken == waiting // SIZE
+
+
+def test_the_high_byte_of_the_count_latches_the_low_one():
+    bench = Bench()
+    chip, i2c = powered(bench)
+    run(bench, i2c)
+    bench.wait_us(105_000)
+    assert len(chip.fifo) < 256
+    high = get(i2c, 0, 0x70)
+    before = len(chip.fifo)
+    bench.wait_us(150_000)
+    low = get(i2c, 0, 0x71)
+    assert len(chip.fifo) > 256 and (high[0] << 8 | low[0]) == before
+    assert count(i2c) == len(chip.fifo)
+
+
+def test_snapshot_mode_refuses_whole_samples_and_says_so():
+    bench = Bench()
+    chip, i2c = powered(bench)
+    run(bench, i2c)
+    put(i2c, 0, 0x69, 0x01)
+    bench.wait_us(1_000_000)
+    assert count(i2c) == 22 * SIZE and chip.fifo.refused > 70 and chip.fifo.overwritten == 0
+    assert get(i2c, 0, 0x1B)[0] & 1
+    put(i2c, 0, 0x69, 0x00)
+    bench.wait_us(20_000)
+    assert count(i2c) == 512 and chip.fifo.overwritten > 0
+
+
+def test_the_die_temperature_stands_still_when_it_is_switched_off():
+    bench = Bench()
+    world = dict(STILL)
+    _, i2c = powered(bench, lambda t_us: world)
+    run(bench, i2c)
+    bench.wait_us(30_000)
+    put(i2c, 0, 0x06, 0x09)
+    world["temperature_imu"] = 250.0
+    bench.wait_us(30_000)
+    assert get(i2c, 0, 0x39, 2) == struct.pack(">h", 3339)
+    put(i2c, 0, 0x06, 0x01)
+    bench.wait_us(30_000)
+    assert struct.unpack(">h", get(i2c, 0, 0x39, 2)) == (round((250.0 - 294.15) * 333.87),)
+
+
+@pytest.mark.parametrize("power", [0x41, 0x07])
+def test_asleep_or_with_its_clock_stopped_it_makes_nothing(power):
+    bench = Bench()
+    chip, i2c = powered(bench)
+    run(bench, i2c)
+    put(i2c, 0, 0x06, power)
+    made = chip.samples
+    bench.wait_us(200_000)
+    get(i2c, 0, 0x00)
+    assert chip.samples == made
+    put(i2c, 0, 0x06, 0x01)
+    bench.wait_us(200_000)
+    get(i2c, 0, 0x00)
+    assert chip.samples >= made + 19
+
+
+def test_a_slave_0_that_finds_nobody_leaves_the_bytes_and_says_so():
+    bench = Bench()
+    _, i2c = powered(bench)
+    run(bench, i2c)
+    bench.wait_us(30_000)
+    put(i2c, 3, 0x03, 0x8D)
+    before = get(i2c, 0, 0x3B, 9)
+    get(i2c, 0, 0x17)
+    bench.wait_us(30_000)
+    assert get(i2c, 0, 0x17)[0] & 0x01 and get(i2c, 0, 0x3B, 9) == before
+    assert count(i2c) % SIZE == 0  # the frame keeps its length
+
+
 def test_a_snapshot_fifo_refuses_instead_of_overwriting():
     fifo = SampleFifo(50)
     fifo.stream = False
@@ -312,3 +431,11 @@ def test_a_sample_half_read_and_then_overwritten_is_not_taken():
         fifo.pop()
     fifo.push(bytes(21))
     assert (fifo.overwritten, fifo.taken, fifo.waiting, len(fifo)) == (1, 0, 2, 42)
+
+
+def test_the_highest_bit_of_a_register_address_does_not_count() -> None:
+    bench = Bench()
+    chip, i2c = powered(bench)
+    assert i2c.readfrom_mem(ADDRESS, 0x80, 1) == b"\xea"
+    i2c.writeto_mem(ADDRESS, 0x86, b"\x01")
+    assert get(i2c, 0, 0x06) == b"\x01"
