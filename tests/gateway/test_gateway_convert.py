@@ -35,6 +35,7 @@ PMS5003_RAW = bytes.fromhex("424D001C000600090009000600090009051F016F003E0002000
 RAW = {
     "bmp390": BMP390_RAW, "sht45": SHT45_RAW, "opt3001": OPT3001_RAW, "sps30": SPS30_RAW, "as7331": AS7331_RAW, "veml7700": VEML7700_RAW,
     "icm20948": imu_raw(5), "pms5003": PMS5003_RAW, "first_fleet": bytes(36),
+    "neo_m9n": bytes(92),  # no fix
 }  # fmt: skip
 
 
