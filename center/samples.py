@@ -17,13 +17,13 @@ _GNSS = "gnss"
 def of_file(path: Path, quantity: str) -> tuple[np.ndarray, np.ndarray]:
     """Boot times [n] (uint64, ns) and SI values [n] (float64, NaN where the sample has a reason instead of a number) in file order.
 
-    Raises KeyError for a quantity that is not in the table, OSError if the file cannot be read.
+    They are of the sensor that the table names; where the file has none of it, of another one that gives the quantity (a spare, a box of
+    the first fleet), never of two. Raises KeyError for a quantity that is not in the table, OSError if the file cannot be read.
     """
     sensor = BY_ID[quantity].sensor
-    if sensor == _IMU:
-        parts = list(_blocks(path, quantity))
-    else:
-        rows = list(_positions(path, quantity) if sensor == _GNSS else _readings(path, sensor, quantity))
+    parts = list(_blocks(path, quantity)) if sensor == _IMU else []
+    if not parts:
+        rows = list(_positions(path, quantity)) if sensor == _GNSS else _readings(path, sensor, quantity)
         parts = [(np.array([row[0] for row in rows], np.uint64), np.array([row[1] for row in rows], np.float64))]
     return np.concatenate([_NOTHING[0], *(part[0] for part in parts)]), np.concatenate([_NOTHING[1], *(part[1] for part in parts)])
 
@@ -37,14 +37,17 @@ def _blocks(path: Path, quantity: str) -> Iterator[tuple[np.ndarray, np.ndarray]
                 yield times, typed[quantity][0]
 
 
-def _readings(path: Path, sensor: str, quantity: str) -> Iterator[tuple[int, float]]:
-    topic = channels.reading_topic(sensor)
+def _readings(path: Path, sensor: str, quantity: str) -> list[tuple[int, float]]:
+    """Of `sensor`, or of the first one in the file that has the quantity."""
+    found: dict[str, list[tuple[int, float]]] = {}
     for message in reader.read(path):
         reading = message.message
-        if message.topic == topic and isinstance(reading, Reading):
+        if isinstance(reading, Reading):
             for value in reading.values:
                 if value.quantity == quantity:
-                    yield reading.boottime_ns, value.number if value.WhichOneof("result") == "number" else np.nan
+                    number = value.number if value.WhichOneof("result") == "number" else np.nan
+                    found.setdefault(reading.sensor, []).append((reading.boottime_ns, number))
+    return found.get(sensor) or next(iter(found.values()), [])
 
 
 def _positions(path: Path, quantity: str) -> Iterator[tuple[int, float]]:
