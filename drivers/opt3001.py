@@ -108,11 +108,12 @@ class OPT3001:
     def _look(self, now: int) -> None:
         self._looked = now
         configuration = self._configuration()
-        if configuration & _MODE == 0 and configuration & _CONVERSION_READY:
+        idle = configuration & _MODE == 0
+        if idle and configuration & _CONVERSION_READY:
             self._overflow = configuration & _OVERFLOW
             self._state = _FETCHING
             self._fetch()
-        elif elapsed(now, self._since) > _DEADLINE_MS:
+        elif idle or elapsed(now, self._since) > _DEADLINE_MS:  # idle: the command, or the reply with the ready flag, was lost
             self._state = _IDLE
             self._next = now  # measure again at once
             raise BusError(TIME_OUT)
