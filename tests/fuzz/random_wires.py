@@ -6,13 +6,14 @@ import struct
 # What a driver reads to know its chip, by part: register -> bytes. Without these it would never get further.
 IDENTITIES: dict[str, dict[int, bytes]] = {
     "icm20948": {0x00: b"\xea"},
-    "bmp390": {0x00: b"\x60", 0x03: b"\x70"},
-    "bmp390-normal": {0x00: b"\x60", 0x03: b"\x70"},
+    "bmp390": {0x00: b"\x60", 0x02: b"\x00\x70"},
+    "bmp390-normal": {0x00: b"\x60", 0x02: b"\x00\x70"},
     "sht45": {},
+    "sht45-heater": {},
     "opt3001": {0x7E: b"\x54\x49", 0x7F: b"\x30\x01"},
     "as7331": {0x02: b"\x21"},
     "veml7700": {},
-    "sps30-i2c": {},
+    "sps30_i2c": {},
 }
 ERRNOS = (5, 5, 110, 121)
 
@@ -34,7 +35,7 @@ class RandomChip:
         self._random = random_
         self._memory = bytearray(random_.randbytes(256 + 64))
         self._identity = IDENTITIES[part]
-        self._words = part in ("sht45", "sps30-i2c")  # words with a checksum
+        self._words = part in ("sht45", "sht45-heater", "sps30_i2c")  # words with a checksum
         self._failing = random_.choice((0.0, 0.0, 0.05, 0.3))
         self._changing = random_.choice((0.0, 0.02, 0.5))
         self._banks = part == "icm20948"
