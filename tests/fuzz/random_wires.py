@@ -111,7 +111,7 @@ def _pms(random_: random.Random, request: bytes = b"") -> bytes:
 def _ubx(random_: random.Random, request: bytes = b"") -> bytes:
     kind = random_.choice(((1, 7, 92), (1, 7, 92), (1, 7, 92), (5, 1, 2), (5, 0, 2), (0x0A, 4, 40), (1, 7, random_.randrange(120))))
     if len(request) > 3 and random_.random() < 0.9:
-        kind = (5, 1, 2) if request[2] == 6 else (request[2], request[3], 92 if request[2] == 1 else 40)
+        kind = (5, 1, 2) if request[2:4] == b"\x06\x8a" else (request[2], request[3], 92 if request[2] == 1 else 40)
     payload = bytearray(random_.randbytes(kind[2]))
     if kind == (5, 1, 2):
         payload[:] = request[2:4] or b"\x06\x8a"
