@@ -22,11 +22,22 @@ pytestmark = pytest.mark.timeout(60)
 START, UTC = 5_000_000_000, 1_790_000_000_000_000_000  # boottime_ns and UTC of the world's time 0
 SECOND = 1_000_000_000
 AXES = ("acceleration_x", "magnetic_field_x")
+DIE = "temperature_imu"
 SCALE = {quantity: BY_ID[quantity].resolution for quantity in AXES}
 COLUMNS = [
     {"id": AXES[0], "scale": SCALE[AXES[0]], "lowest": -32767, "highest": 32766, "status": None, "mask": 0, "value": 0},
     {"id": AXES[1], "scale": SCALE[AXES[1]], "lowest": -32752, "highest": 32752, "status": 2, "mask": 1, "value": 1},
     {"id": "mag_status", "scale": 1.0, "lowest": -32768, "highest": 32767, "status": None, "mask": 0, "value": 0},
+    {
+        "id": DIE,
+        "scale": BY_ID[DIE].resolution,
+        "offset": 294.15,
+        "lowest": -20366,
+        "highest": 21367,
+        "status": None,
+        "mask": 0,
+        "value": 0,
+    },
 ]
 IMU_PERIOD = 9_777_950
 SLOW = 12
@@ -37,10 +48,13 @@ class Shift:
 
     def __init__(self) -> None:
         dice = np.random.default_rng(3)
-        self.raw = np.stack([dice.integers(-900, 900, 200), dice.integers(-300, 300, 200), np.ones(200)], axis=1).astype(np.int16)
+        self.raw = np.stack(
+            [dice.integers(-900, 900, 200), dice.integers(-300, 300, 200), np.ones(200), 1300 + np.arange(200)], axis=1
+        ).astype(np.int16)
         self.raw[7, 2] = 0  # no new sample of the magnetometer
         self.times = START + np.arange(200, dtype=np.int64) * IMU_PERIOD
         imu = {axis: self.raw[:, k] * SCALE[axis] + 0.4 * SCALE[axis] for k, axis in enumerate(AXES)}
+        imu[DIE] = (self.raw[:, 3] + 0.4) / 333.87 + 294.15
         at = START + np.arange(SLOW, dtype=np.int64) * SECOND
         self.truth: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]] = {
             "icm20948": (self.times.copy(), imu),
@@ -100,7 +114,8 @@ def test_what_arrived_whole_is_whole(tmp_path: Path) -> None:
     problems, comparisons, archive = judged(Shift(), tmp_path)
     assert problems == []
     assert {quantity: c.values for quantity, c in comparisons.items()} == {
-        "acceleration_x": 200, "magnetic_field_x": 199, "pressure": 12, "illuminance": 12, "latitude": 10, "bearing": 10,
+        "acceleration_x": 200, "magnetic_field_x": 199, "temperature_imu": 200, "pressure": 12, "illuminance": 12,
+        "latitude": 10, "bearing": 10,
     }  # fmt: skip
     assert (archive.images, archive.imu_samples, archive.segments, archive.gaps) == (3, 200, 2, [])
     assert comparisons["acceleration_x"].max_abs_error == pytest.approx(0.4 * SCALE["acceleration_x"])
@@ -126,6 +141,10 @@ def lose_imu_block(shift: Shift) -> None:
 
 def shift_imu_value(shift: Shift) -> None:
     shift.raw[33, 0] += 1
+
+
+def warm_imu_value(shift: Shift) -> None:
+    shift.raw[33, 3] += 1
 
 
 def double_frames(shift: Shift) -> None:
@@ -191,6 +210,7 @@ def double_image(shift: Shift) -> None:
         (double_imu_sample, "acceleration_x: off by"),
         (lose_imu_block, "IMU: the chip made 200 samples, 100 arrived"),
         (shift_imu_value, "acceleration_x: off by"),
+        (warm_imu_value, "temperature_imu: off by"),
         (double_frames, "head frames: 0 missing, 1 twice"),
         (lose_frames, "head frames: 1 missing, 0 twice"),
         (lose_first_frame, "head frames: 1 missing, 0 twice"),
