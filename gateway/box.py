@@ -80,6 +80,7 @@ class Box:
         self._state: tuple[str, str] | None = None
         self._identity = ""
         self._trims: tuple[Entry, ...] = ()
+        self._broken_now = 0
         self.broken = 0
 
     def trims(self) -> tuple[Entry, ...]:
@@ -126,12 +127,10 @@ class Box:
                 self._lost(REASONS[error.code])
                 driver.start(tick)
                 fresh = True
-            if driver.bad != broken:
-                self.broken += driver.bad - broken
-                self._entries.append(event("broken_frames", SENSOR, f"{driver.bad - broken} did not arrive whole", self._now))
+            self._broken_now += driver.bad - broken
             if self._positions is not None:
                 self._positions.pass_time(self._now)
-            if (self._frames or self._entries) and self._now - self._batch_ns >= BATCH_SECONDS * NANO:
+            if self._now - self._batch_ns >= BATCH_SECONDS * NANO:
                 self._commit()
             stop.wait(LOOK_SECONDS)
         if stop.is_set():
@@ -139,8 +138,6 @@ class Box:
 
     def _frame(self, frame: bytearray, length: int) -> None:
         """Called by the driver with each frame that came whole."""
-        if not self._frames:
-            self._batch_ns = self._now
         self._frames.append(bytes(frame[:length]))
         self._times.append(self._now)
         if frame[1] == EVENT_C and self._positions is not None:
@@ -207,7 +204,12 @@ class Box:
 
     def _commit(self) -> None:
         """Hands over what came since the last time. If memory is full the writer says so itself: a box cannot be asked again."""
+        self._batch_ns = boottime_ns()
         entries, self._entries = self._entries, []
+        if self._broken_now:  # told once a batch: noise on the line must not fill the disk
+            entries.append(event("broken_frames", SENSOR, f"{self._broken_now} did not arrive whole"))
+            self.broken += self._broken_now
+            self._broken_now = 0
         if self._frames:
             first = self._times[0]
             offsets = [(at - first) // 1000 for at in self._times]

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import both_interpreters as both
+import contract_there
 import pytest
 from chip_bench import Bench, steady
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import Part
 
 from drivers import first_fleet
 from drivers.errors import BusError
@@ -87,6 +89,17 @@ def test_every_value_of_the_range_comes_back_within_epsilon_or_as_a_reason(versi
                 numbers += 1
                 assert abs(got - value) <= FirstFleetBox.EPSILON[name] * 1.001 + abs(value) * 1e-12, name
     assert numbers >= (STEPS - 2) * len(FirstFleetBox.RANGE)
+
+
+def test_on_micropython_every_value_comes_back_within_epsilon_too() -> None:
+    part = Part("first_fleet", "uart", "drivers.first_fleet", "FirstFleetBox", "sim.chips.first_fleet", speed=first_fleet.BAUD)
+    worlds = [world(step / (STEPS - 1)) for step in range(1, STEPS - 1)]
+    found = contract_there.readings(part, worlds)
+    assert len(found) == len(worlds)
+    for values, decoded in zip(worlds, found, strict=True):
+        for name, value in values.items():
+            got = decoded[name]
+            assert not isinstance(got, str) and abs(got - value) <= FirstFleetBox.EPSILON[name] * 1.001 + abs(value) * 1e-12, name
 
 
 @pytest.mark.parametrize(
