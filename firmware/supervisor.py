@@ -28,6 +28,7 @@ _PATIENCE = const(3)  # failures in a row before a restart
 _SETTLED_MS = const(500)  # without failure before a degraded sensor is ok again
 _FIRST_PAUSE_MS = const(200)
 _LONGEST_PAUSE_MS = const(1000)
+_HELD_MS = const(100)  # a bus that another chip holds for so long is waited for: nothing is lost yet
 _STATES_AT_ONCE = const(8)
 _STATE_EVERY_MS = const(2000)
 
@@ -49,6 +50,8 @@ class Watched:
         self._pause = _FIRST_PAUSE_MS
         self._in_a_row = 0
         self._failed = 0  # when it failed last
+        self._held_up = False  # by a bus that another sensor found stuck
+        self._held_since = 0
         self._trimmed = False
         self._trim = b""
         self._delivered = False  # at least once since the head started
@@ -81,8 +84,13 @@ class Watched:
         if bus is not None and bus.stuck:
             bus.recover()
             if bus.stuck:
-                self._fail(now, BUS_STUCK)
+                if not self._held_up:
+                    self._held_up = True
+                    self._held_since = now
+                if elapsed(now, self._held_since) >= _HELD_MS:
+                    self._fail(now, BUS_STUCK)
                 return
+        self._held_up = False
         try:
             self._work(now)
         except OSError as error:

@@ -242,7 +242,7 @@ def check_a_stuck_bus_is_freed_and_named_whether_it_is_a_time_out_or_no_acknowle
 
 def check_on_a_bus_that_stays_stuck_nothing_is_sent_and_its_end_is_noticed():
     rig = Rig()
-    bus = Freeable(8, True)
+    bus = Freeable(16, True)
     acts = [OSError(110)] + ["configured", 1]
     driver = Script(acts)
     watched = Watched(2, driver, rig.outbox, bus)
@@ -251,7 +251,7 @@ def check_on_a_bus_that_stays_stuck_nothing_is_sent_and_its_end_is_noticed():
         watched.step(now)
         if bus.times > 0:
             assert watched.reason == BUS_STUCK and len(driver.acts) == 2  # no poll since
-    assert watched.state == OK and 8 <= bus.looks <= 10
+    assert watched.state == OK and 16 <= bus.looks <= 18
 
 
 # --- schedule
