@@ -31,6 +31,7 @@ from sim.busserver import BusServer
 from sim.chips.board import Board
 from sim.chips.faces import Log, Source
 from sim.clock import Clock
+from sim.compiled import CompileError, compiled
 from sim.faults import Faults
 
 HEAP = "192k"  # MicroPython's heap on the RP2040, everything included
@@ -54,7 +55,7 @@ class SimulatedHead:
     """Runs from construction to `stop`. `source` and `log` go to the chips (called in the bus server's thread), `clock` is the truck's.
 
     `faults` stand in front of the chips; their seconds are those of `clock`.
-    `program` is the module the board runs (its `run()` too, if it has one), found on `path` (the repository unless a test says otherwise).
+    `program` is the module the board runs (its `run()` too, if it has one), found on `path` (None: the repository's rooms, as bytecode).
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class SimulatedHead:
         clock: Clock,
         *,
         program: str = "firmware.main",
-        path: Path | str = _ROOT,
+        path: Path | str | None = None,
         ticks_before_wrap_s: float = TICKS_BEFORE_WRAP_S,
         unique_id: bytes = bytes.fromhex("e6614c311b7d4f2a"),
         faults: Faults | None = None,
@@ -79,7 +80,10 @@ class SimulatedHead:
         self.starts = 0  # how often the program was started
         self.input_lost = 0  # bytes that found the input buffer full
         self._program = program
-        self._path = Path(path)
+        try:
+            self._path = compiled(_ROOT) if path is None else Path(path)
+        except (CompileError, OSError) as error:
+            raise HeadError(f"the head's program cannot be compiled: {error}") from error
         self._ticks_before_wrap_ms = int(ticks_before_wrap_s * 1000)
         self._unique_id = unique_id
         self._cause = _PWRON

@@ -22,6 +22,7 @@ from sim.busserver import BusServer
 from sim.chips.board import Board
 from sim.chips.faces import Log, Source
 from sim.clock import Clock
+from sim.compiled import compiled
 
 SHIM = REPO / "sim" / "micropython"
 VIRTUAL = Path(__file__).with_name("virtual")
@@ -74,13 +75,14 @@ class VirtualHead:
         self._watchdog_us = 0
         self._on_frames = on_frames
         self._decoder = frames.Decoder()
+        self._tail = b""
         self._end_us = 0
         self._reached = threading.Event()
         self._go = threading.Event()
         self._folder = tempfile.TemporaryDirectory(prefix="virtual-head-")
         self.server = _Server(self.board, self)
         self.server.start()
-        environment = dict(os.environ, MICROPYPATH=f"{VIRTUAL}:{SHIM}:{REPO}:.frozen", CRUISERS_TRUCK_PORT=str(self.server.port))
+        environment = dict(os.environ, MICROPYPATH=f"{VIRTUAL}:{SHIM}:{compiled(REPO)}:.frozen", CRUISERS_TRUCK_PORT=str(self.server.port))
         command = [str(BIN / "micropython"), "-X", f"heapsize={HEAP}", str(VIRTUAL / "virtual_boot.py"), program]
         self._errors = open(Path(self._folder.name) / "head.log", "w+b")  # noqa: SIM115  # closed in stop
         self._child = subprocess.Popen(
@@ -110,7 +112,7 @@ class VirtualHead:
         self._go.set()
         turns = -1
         while not self._reached.wait(PATIENCE / 20):
-            assert self._child.poll() is None, f"the program ended at {self._us} µs: {self.errors()}"
+            assert self._child.poll() is None, f"the program ended at {self._us} µs: {self._tail!r} {self.errors()}"
             assert self.server.error is None, repr(self.server.error)
             assert turns != self.turns or self._child.poll() is None, "the program hangs"
             turns = self.turns
@@ -150,6 +152,7 @@ class VirtualHead:
             if not chunk:
                 break
             data += chunk
+        self._tail = (self._tail + data)[-600:]
         answer = self._on_frames(self._decoder.feed(data), self._us)
         if answer:
             os.write(self._child.stdin.fileno(), answer)
