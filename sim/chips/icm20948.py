@@ -109,7 +109,8 @@ class ICM20948(RegisterFace):
         return (register + 1) & 0x7F
 
     def get(self, register: int) -> int:
-        """One register of the selected bank; status registers clear when read."""
+        """One register of the selected bank (an address has 7 bits); status registers clear when read."""
+        register &= 0x7F
         if register == _BANK_SELECT:
             return self._bank << 4
         bank = self._banks[self._bank]
@@ -127,6 +128,7 @@ class ICM20948(RegisterFace):
 
     def put(self, register: int, value: int) -> None:
         """Writes one register of the selected bank; nothing is taken while a reset runs, read-only registers stay."""
+        register &= 0x7F
         if register == _BANK_SELECT:
             self._bank = (value >> 4) & 3
             return
