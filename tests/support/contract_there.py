@@ -57,7 +57,7 @@ class _Server(BusServer):
             self._bus.advance()
             return struct.pack("<BH", 0, 0)
         answer = super()._answer(connection, operation, body)
-        if operation == 2 and answer is not None and answer[0] == 0:  # an I2C transfer takes its time: virtual_clock.py counts the same
+        if operation == 2 and answer is not None and answer[0] == 0:  # an I2C transfer takes its time
             self._us += 25 * (2 + len(body) - 5 + int.from_bytes(body[3:5], "little"))
         return answer
 

@@ -26,7 +26,7 @@ from sim.compiled import compiled
 
 SHIM = REPO / "sim" / "micropython"
 VIRTUAL = Path(__file__).with_name("virtual")
-US_PER_BYTE = 25  # virtual_clock.py counts the same
+US_PER_BYTE = 25
 WAIT, NOW, I2C_TRANSFER = 200, 201, 2
 UNIQUE_ID = bytes.fromhex("e6614c311b7d4f2a")
 PATIENCE = 60.0  # s of real time for one turn of the program
