@@ -9,7 +9,7 @@ Whatever may have cost frames ends in an emptied FIFO and a `gap_reason`: an ove
 than ten such in a row reset the chip), a read that broke off. Each read begins at the count and runs on into the FIFO (PX4): frames are
 taken only if that count is whole and no less than the one that was asked for before, and if behind it USER_CTRL .. PWR_MGMT_2 are as set:
 a chip that lost its supply for a moment otherwise looks healthy. These are also read every 100 ms, and in turn FIFO_EN .. FIFO_MODE, bank 2
-(ranges, rates, offsets) and slave 0. A bank counts as selected when it was read back. All that checking is 1.4 % of the bus at 400 kHz.
+(ranges, rates, offsets) and slave 0. A bank counts as selected when it was read back. All that checking is 1.6 % of the bus at 400 kHz.
 What it cannot see is a flipped bit of a sample on the wire: the FIFO has no checksum and gives each byte once.
 
 A restart first looks whether the chip still runs as it was set. If so only the FIFO is emptied and the samples go on in their phase.

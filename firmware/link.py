@@ -1,7 +1,7 @@
 """The head's side of the serial line: sends what is due, takes commands byte by byte, never waits.
 
 On the RP2040 a write to the USB serial blocks up to 500 ms when the host has stopped reading, and POLLOUT only says that at least one
-byte fits; the IMU's FIFO holds 235 ms. So pieces of 64 bytes go only to a gateway that spoke within the last 1.5 s (it acknowledges twice
+byte fits; the IMU's FIFO holds 215 ms. So pieces of 64 bytes go only to a gateway that spoke within the last 1.5 s (it acknowledges twice
 a second); to a silent one it is byte by byte, each after POLLOUT. While nobody has the port open the USB stack takes and loses bytes: the
 ring keeps every frame until it is acknowledged, and HELLO? sends them again."""
 

@@ -32,7 +32,7 @@ def before_program(parent: int, nice: int, mask: set[signal.Signals | int] | Non
 
 def as_hardware() -> bool:
     """Gives this process (its later threads and children too) real-time priority where the system permits it (root does); returns
-    whether it did. Chips and head stand for silicon: an ICM-20948 overflows its FIFO after 235 ms, and the RP2040 does not wait that long
+    whether it did. Chips and head stand for silicon: an ICM-20948 overflows its FIFO after 215 ms, and the RP2040 does not wait that long
     for a core because a database starts next to it. They use a few percent of one."""
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
