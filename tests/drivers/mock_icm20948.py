@@ -2,7 +2,10 @@
 
 import struct
 
-from mock_buses import Registers
+from mock_buses import Bus, Registers
+from turns import running
+
+from drivers import icm20948
 
 FRAME = 23
 
@@ -131,3 +134,50 @@ class Icm20948(Registers):
         if len(self.fifo) > 512:
             self.overflowed = True
             self.fifo = self.fifo[len(self.fifo) - 512 :]
+
+
+class Wire(Bus):
+    """The bus counts its bits; the next read of frames is of another register, or breaks off after so many bytes of them."""
+
+    def __init__(self, chip):
+        super().__init__(chip)
+        self.bits = 0
+        self.fifo_bits = 0
+        self.elsewhere = None
+        self.break_after = None
+        self.before_fifo = None
+
+    def writeto_mem(self, address, register, buf):
+        self.bits += 1 + 9 * (2 + len(buf)) + 1
+        super().writeto_mem(address, register, buf)
+
+    def readfrom_mem_into(self, address, register, buf):
+        bits = 1 + 18 + 1 + 9 + 9 * len(buf) + 1
+        self.bits += bits
+        if register == 0x70 and len(buf) > 2:
+            self.fifo_bits += 9 * (len(buf) - 2)
+            if self.before_fifo is not None:
+                self.before_fifo()
+                self.before_fifo = None
+            if self.elsewhere is not None:
+                register = self.elsewhere
+                self.elsewhere = None
+            elif self.break_after is not None:
+                part = bytearray(2 + self.break_after)
+                self.break_after = None
+                super().readfrom_mem_into(address, register, part)
+                raise OSError(110)
+        super().readfrom_mem_into(address, register, buf)
+
+
+def made(**options):
+    """A chip, its bus, and its driver after 400 ms."""
+    chip = Icm20948(**options)
+    bus = Wire(chip)
+    driver = icm20948.ICM20948(bus)
+    running(driver, bus)
+    return chip, bus, driver
+
+
+def numbers(samples):
+    return [icm20948.split(raw)[0] for raw in samples]

@@ -10,20 +10,21 @@ from chip_bench import Bench, steady
 from drivers import icm20948
 from sim.chips import icm20948 as chips
 
-SCRIPT = Path(__file__).with_name("icm20948_on_both.py")
+SCRIPTS = [Path(__file__).with_name(name) for name in ("icm20948_on_both.py", "icm20948_costs_on_both.py")]
+CHECKS = [(script, name) for script in SCRIPTS for name in both.check_names(script)]
 HOST_ONLY = Path(__file__).with_name("icm20948_on_host.py")
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("name", both.check_names(SCRIPT))
-def test_driver_on_cpython(name: str) -> None:
-    both.run_here(SCRIPT, name)
+@pytest.mark.parametrize(("script", "name"), CHECKS)
+def test_driver_on_cpython(script: Path, name: str) -> None:
+    both.run_here(script, name)
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("name", both.check_names(SCRIPT))
-def test_driver_on_micropython(name: str) -> None:
-    both.run_there(SCRIPT, name)
+@pytest.mark.parametrize(("script", "name"), CHECKS)
+def test_driver_on_micropython(script: Path, name: str) -> None:
+    both.run_there(script, name)
 
 
 @pytest.mark.timeout(60)
