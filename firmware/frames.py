@@ -26,7 +26,7 @@ BODY_BUFFER = const(254)  # a body and room for its CRC
 ENCODED_MAX = const(256)  # with the delimiter
 
 HEAD = 0  # the sensor number of the head itself
-SENSORS = {1: "icm20948", 2: "bmp390", 3: "sht45", 4: "opt3001", 5: "as7331", 6: "sps30", 7: "veml7700", 9: "neo_m9n"}
+SENSORS = {1: "icm20948", 2: "bmp390", 3: "sht45", 4: "opt3001", 5: "as7331", 6: "sps30", 7: "veml7700", 8: "pms5003", 9: "neo_m9n"}
 STATES = ("absent", "configuring", "ok", "degraded", "failed")
 ABSENT, CONFIGURING, OK, DEGRADED, FAILED = range(5)
 REASONS = (

@@ -11,7 +11,7 @@ import sys
 import time
 
 from drivers.portable import TYPE_CHECKING, const, elapsed
-from firmware.board import sensors
+from firmware.frames import DEGRADED, HEAD, PARTS_REFUSED, PAYLOAD_MAX
 from firmware.link import Link
 from firmware.outbox import Outbox
 from firmware.ring import Ring
@@ -20,9 +20,11 @@ from firmware.ticks import Ticks, milliseconds
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from firmware.parts import Fit
+
 VERSION = "0.1.0"
 
-_PACE_MS = (10, 20, 20)  # main bus (the IMU is due every 50 ms), UV bus, PM line
+_PACE_MS = (10, 20, 20)  # main bus (the IMU is due every 50 ms), UV bus, UARTs
 _LINK_PAUSE_MS = const(5)
 _LINK_BUSY_MS = const(1)
 _WATCH_MS = const(500)
@@ -40,14 +42,25 @@ def random_boot() -> int:
     return value
 
 
-class Head:
-    """All parts of the head, put together on `machine` (MicroPython's module). `ring` was made before all else: a third of the heap."""
+def _text(about: dict) -> str:
+    """Compact JSON: a HELLO has room for 233 bytes."""
+    return json.dumps(about, separators=(",", ":"))
 
-    def __init__(self, ring: Ring, machine: "ModuleType") -> None:
+
+class Head:
+    """All parts of the head, put together on `machine` (MicroPython's module). `ring` was made before all else (it is a third of the
+    heap), and then `fit`."""
+
+    def __init__(self, ring: Ring, machine: "ModuleType", fit: "Fit") -> None:
+        from firmware.board import sensors  # not kept: main.forget
+
         self._machine = machine
         self._ring = ring
         self._outbox = Outbox(ring, Ticks(), random_boot())
-        self._groups = sensors(machine, self._outbox)
+        self._groups = sensors(machine, self._outbox, fit)
+        self._parts_error = fit.error
+        if fit.error:
+            self._outbox.state(HEAD, DEGRADED, PARTS_REFUSED, 0)
         readable = select.poll()
         readable.register(sys.stdin, select.POLLIN)
         writable = select.poll()
@@ -73,7 +86,10 @@ class Head:
             "oldest": ring.oldest if ring.used else 0,
             "newest": ring.newest,
         }
-        return json.dumps(about).encode()
+        if self._parts_error:
+            room = PAYLOAD_MAX - len(_text(about)) - len(',"parts_error":""')
+            about["parts_error"] = self._parts_error[:room]
+        return _text(about).encode()
 
     async def run(self) -> None:
         """Run until an unexpected error ends one of the tasks, which is raised."""

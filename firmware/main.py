@@ -11,6 +11,17 @@ _SWEEP_BYTES = 4096
 _LAST_WORDS_MS = 200  # for the text to leave
 
 
+def forget() -> None:
+    """Give the memory back (5 kB) of what was only needed to put the head together."""
+    import sys
+
+    import firmware
+
+    for name in ("parts", "board"):
+        del sys.modules["firmware." + name]
+        delattr(firmware, name)
+
+
 def run() -> None:
     """Run the head until the power goes. An unexpected error is written to the line as text (the gateway counts a bad frame) and resets the
     chip: a head that has lost a task must not look alive."""
@@ -26,9 +37,14 @@ def run() -> None:
         gc.threshold(_SWEEP_BYTES)
         import asyncio
 
+        from firmware.parts import Fit
+
+        fit = Fit()
         from firmware.head import Head
 
-        head = Head(RING, machine)
+        head = Head(RING, machine, fit)
+        del fit, Fit
+        forget()
         gc.threshold(-1)
         asyncio.run(head.run())
     except Exception as error:  # noqa: BLE001  # whatever it is, the answer is the same

@@ -1,11 +1,11 @@
-"""Frames, ring, outbox, link and supervisor, on CPython and on MicroPython."""
+"""Frames, ring, outbox, link, supervisor and the list of parts, on CPython and on MicroPython."""
 
 from pathlib import Path
 
 import both_interpreters as both
 import pytest
 
-SCRIPTS = [Path(__file__).with_name(name) for name in ("frames_on_both.py", "supervisor_on_both.py", "head_parts_on_both.py")]
+SCRIPTS = [Path(__file__).with_name(f"{name}_on_both.py") for name in ("frames", "supervisor", "head_parts", "parts")]
 CHECKS = [pytest.param(script, name, id=name) for script in SCRIPTS for name in both.check_names(script)]
 
 

@@ -1,6 +1,7 @@
 """The room as a whole: compiles for the head, fits into its heap, imports only what is there."""
 
 import ast
+import json
 import subprocess
 from pathlib import Path
 
@@ -68,18 +69,35 @@ FITS = """
 import gc
 import firmware.main
 gc.threshold(4096)
+import asyncio
+from firmware.parts import Fit
+fit = Fit()
 from firmware.head import Head
-head = Head(firmware.main.RING, machine)
+head = Head(firmware.main.RING, machine, fit)
+del fit, Fit
+firmware.main.forget()
 gc.collect()
 print(gc.mem_free(), len(head.hello()))
+"""
+
+TELLS = """
+print([[watched.sensor for watched in group] for group in head._groups])
+print(head.hello().decode())
+from firmware.frames import Decoder, STATE
+out = bytearray(256)
+said = Decoder().feed(bytes(out[: head._ring.take_next(out)]))
+print((said[0].payload[1], said[0].payload[2]) if said and said[0].type == STATE and said[0].payload[0] == 0 else None)
 """
 
 WATCHED = """
 import asyncio, gc
 import firmware.main
 gc.threshold(4096)
+import asyncio
+from firmware.parts import Fit
+fit = Fit()
 from firmware.head import Head
-head = Head(firmware.main.RING, machine)
+head = Head(firmware.main.RING, machine, fit)
 async def work(tasks, seconds):
     for _ in range(seconds * 20):
         for task in tasks:
@@ -112,6 +130,28 @@ def test_the_whole_head_fits_into_192_kb_with_room_to_work() -> None:
     result = both.micropython("-c", MACHINE + FITS)
     spare, hello = map(int, result.stdout.split())
     assert spare > SPARE_BYTES and hello <= frames.PAYLOAD_MAX, result.stdout + result.stderr
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("listed", "sensors", "words"),
+    [
+        ('[{"part": "pms5003"}, {"part": "veml7700"}, {"part": "icm20948"}]', "[[7, 1], [], [8]]", ""),
+        ('[{"part": "icm20948"}, {"part": "sps30_i2c"}]', "[[1, 6], [], []]", ""),
+        ('[{"part": "opt3001", "address": 68}, {"part": "sht45"}]', "[[1, 2, 3, 4], [5], [6]]", "opt3001 and sht45 clash"),
+        ("no JSON", "[[1, 2, 3, 4], [5], [6]]", "not JSON"),
+    ],
+)
+def test_the_head_runs_what_the_list_of_parts_says_or_the_standard_fit_and_tells(
+    tmp_path: Path, listed: str, sensors: str, words: str
+) -> None:
+    (tmp_path / "parts.json").write_text(listed)
+    result = both.micropython("-c", f"import os; os.chdir({str(tmp_path)!r})\n" + MACHINE + FITS + TELLS)
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4, result.stdout + result.stderr
+    assert int(lines[0].split()[1]) <= frames.PAYLOAD_MAX and lines[1] == sensors
+    assert words in json.loads(lines[2]).get("parts_error", "") and bool(words) == ("parts_error" in lines[2])
+    assert lines[3] == ("(3, 15)" if words else "None")
 
 
 @pytest.mark.timeout(60)

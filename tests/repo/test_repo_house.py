@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from firmware import board
+from firmware import board, parts
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,12 +24,11 @@ def table(heading: str) -> list[list[str]]:
 def test_the_addresses_in_hardware_md_are_those_of_the_firmware() -> None:
     documented = {row[1]: (row[0], int(row[2], 16)) for row in table("Addresses on the head's buses")}
     assert documented == {
-        "icm20948": (f"I2C{board.I2C_MAIN[0]}", board.ICM20948_ADDRESS),
-        "bmp390": (f"I2C{board.I2C_MAIN[0]}", board.BMP390_ADDRESS),
-        "sht45": (f"I2C{board.I2C_MAIN[0]}", board.SHT45_ADDRESS),
-        "opt3001": (f"I2C{board.I2C_MAIN[0]}", board.OPT3001_ADDRESS),
-        "as7331": (f"I2C{board.I2C_UV[0]}", board.AS7331_ADDRESS),
+        name: (wire, address)
+        for name, (_, _, wire, address, _) in parts.PARTS.items()
+        if wire.startswith("I2C") and name in (*parts.STANDARD, "veml7700")
     }
+    assert (f"I2C{board.I2C_MAIN[0]}", f"I2C{board.I2C_UV[0]}") == (parts.I2C0, parts.I2C1)
 
 
 def test_the_pins_in_hardware_md_are_those_of_the_firmware() -> None:
@@ -37,8 +36,9 @@ def test_the_pins_in_hardware_md_are_those_of_the_firmware() -> None:
     firmware: dict[str, int] = {}
     for number, sda, scl in (board.I2C_MAIN, board.I2C_UV):
         firmware |= {f"I2C{number} SDA": sda, f"I2C{number} SCL": scl}
-    number, tx, rx = board.UART_PM
-    assert documented == firmware | {f"UART{number} TX": tx, f"UART{number} RX": rx}
+    for number, tx, rx in (board.UART_PM, board.UART_GNSS):
+        firmware |= {f"UART{number} TX": tx, f"UART{number} RX": rx}
+    assert documented == firmware
 
 
 def test_the_locks_carry_hashes_and_no_address() -> None:
