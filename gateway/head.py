@@ -38,6 +38,8 @@ NANO = 1_000_000_000
 
 BATCH_SECONDS = 0.5  # of frames in one chunk: half of the 1.0 s that a power cut may cost
 BATCH_FRAMES = 256  # or this many: the ring comes at once after an outage
+DECIDE_SECONDS = 0.25  # longer, where the next drains tell how many IMU samples a gap is (imu_gaps.py)
+DECIDE_FRAMES = 32  # more, the same
 HELD_FRAMES = 1_024  # not read on beyond that, while the disk stalls
 READ_SECONDS = 0.02  # also how late an ACK or a batch can be
 WRITE_SECONDS = 0.5
@@ -206,8 +208,14 @@ class HeadLink:
         else:
             self._receive(port)
             self._talk(port)
-        if self._log.frames >= BATCH_FRAMES or (self._log.frames and _seconds_since(self._batch_began) >= BATCH_SECONDS):
+        if self._batch_is_due():
             self._commit()
+
+    def _batch_is_due(self) -> bool:
+        if not self._log.frames:
+            return False
+        frames_more, seconds_more = (DECIDE_FRAMES, DECIDE_SECONDS) if self._log.undecided else (0, 0.0)
+        return self._log.frames >= BATCH_FRAMES + frames_more or _seconds_since(self._batch_began) >= BATCH_SECONDS + seconds_more
 
     def _receive(self, port: serial.Serial) -> None:
         data = port.read(1)

@@ -5,16 +5,19 @@ says of itself and of its sensors, and at its end the one HeadFrames message tha
 
 import json
 import struct
+from collections import deque
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from drivers import icm20948
+from drivers.errors import POWER_ON_VALUES
 from firmware import frames
 from gateway.clock import Clock, boottime_ns
 from gateway.convert import IMU, IMU_AT_ONCE, IMU_TRIM, BadSample, Converter, Samples, imu_rows, raw_numbers, split_payload
-from gateway.imu_times import HeadClock, ImuTimes
+from gateway.imu_gaps import ImuSamples, Phase, Settled, Times
+from gateway.imu_times import HeadClock
 from gateway.journal import Entry, Journal, event, gap
 from gateway.snapshot import Snapshot
 from logbook import block
@@ -25,6 +28,7 @@ from logbook.schemas import cruisers_pb2 as pb
 TYPED_NS = 95_000_000  # /imu ten times a second, from drains that come every 50 ms, give or take
 HEAD = "head"
 NO_NEW_SAMPLE = "no new sample"
+STOPPED = (frames.ABSENT, frames.CONFIGURING, frames.FAILED)  # states in which a chip does not deliver and is started again
 HEALTH_COUNTERS = ("heap_free", "ring_used", "ring_dropped", "longest_loop_us", "uptime_s", "refused")
 IMU_NUMBER = bytes(number for number, sensor in frames.SENSORS.items() if sensor == IMU)
 _HEALTH = struct.Struct("<6I")
@@ -47,7 +51,7 @@ class HeadLog:
         self._converter = converter
         self._boot = 0
         self._clock = HeadClock()
-        self._imu_times = ImuTimes(self._clock)
+        self._imu_samples = ImuSamples(self._clock)
         self._trims: tuple[Entry, ...] = ()
         self._typed_ns = 0
         self._known = frozenset(known)
@@ -57,6 +61,7 @@ class HeadLog:
         self._times: list[np.ndarray] = []
         self._drain: list[bytes] = []  # IMU samples of a drain that goes on in the next frame: they are dated together
         self._drain_ticks = 0
+        self._undated: deque[list[bytes]] = deque()  # drains behind a gap, until it is decided how many samples that is
         self._first = self._newest = 0
         self.frames = 0  # in the batch
         self.malformed = 0
@@ -69,13 +74,13 @@ class HeadLog:
         """The head answered: `clock` places the ticks of this `boot`. The batch of another boot must have been committed."""
         if boot != self._boot:
             since = self._last.get(HEAD, self._clock.boottime_ns(0) if self._boot else None)
+            reason = f"head restarted ({fields.get('reset_cause', 'unknown cause')})"
             if since is not None and boot not in self._known:
                 self._last[HEAD] = max(since, clock.boottime_ns(0))
-                reason = f"head restarted ({fields.get('reset_cause', 'unknown cause')})"
                 self._entries.append(gap(HEAD, reason, since, self._last[HEAD]))
             self._boot = boot
             self._clock = clock
-            self._imu_times.reboot(clock)
+            self._settled(self._imu_samples.reboot(clock, reason))
             self._converter.forget()
             self._snapshot.head(None)
             # what the head is, in the record of what it measured: firmware, runtime, unit, why it started
@@ -86,7 +91,7 @@ class HeadLog:
     def has_way(self, frame: frames.Frame) -> bool:
         """Whether `frame` can be added now. Another range of the IMU cannot stand in a batch with the samples of the one before (the
         file says once how to read its columns): they are committed first, which a stalled disk may refuse."""
-        if frame.type != frames.TRIM or not (self._rows or self._drain) or frame.payload[:1] != IMU_NUMBER:
+        if frame.type != frames.TRIM or not (self._rows or self._drain or self._undated) or frame.payload[:1] != IMU_NUMBER:
             return True
         return _columns(frame.payload[1:]) == self._columns or self.commit()
 
@@ -103,13 +108,19 @@ class HeadLog:
 
     def missing(self, first: int, last: int, reason: str, frame: frames.Frame) -> None:
         """The frames `first`..`last` of this boot will never come; `frame` is the one behind them."""
-        self._date()
         to = self._clock.boottime_ns(frame.ticks)
         since = self._last.get(HEAD, min(to, max(0, self._clock.boottime_ns(0))))
         self._entries.append(gap(HEAD, reason, min(since, to), to, last - first + 1))
-        self._imu_times.restart()
+        self._date()
+        # What else the frames may have told is lost with them: whether the chip went on is seen from its samples.
+        self._settled(self._imu_samples.interrupted(reason, Phase.TESTED))
 
     # --- the batch
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a commit should wait a little, for the next drains to tell how many IMU samples a gap is."""
+        return self._imu_samples.undecided
 
     def commit(self) -> bool:
         """Writes the batch; False (and the batch stays) while the disk stalls and memory is nearly full."""
@@ -118,6 +129,7 @@ class HeadLog:
         if not self._journal.has_room():
             return False
         self._date()
+        self._settled(self._imu_samples.settle())
         batch = [*self._blocks(), *self._entries]
         token = None
         if self.frames:
@@ -187,20 +199,32 @@ class HeadLog:
         self._last[samples.sensor] = at
 
     def _imu(self, frame: frames.Frame, raw: list[bytes]) -> None:
-        """Frames of one drain carry the same ticks, and only the last of them is not full."""
-        if self._drain and frame.ticks != self._drain_ticks:
-            self._date()
+        """Frames of one drain carry the same ticks; all but the last of them are full, the last may be."""
+        if frame.ticks != self._drain_ticks:
+            self._date(whole=True)
         self._drain += raw
         self._drain_ticks = frame.ticks
         if len(raw) < IMU_AT_ONCE:
-            self._date(emptied=True)
+            self._date(whole=True)
 
-    def _date(self, emptied: bool = False) -> None:
-        """Gives the samples of the drain their times. `emptied`: nothing of it is still to come."""
+    def _date(self, whole: bool = False) -> None:
+        """The drain's samples get their times, at once if nothing is missing before them. `whole`: nothing of it is still to come."""
         if not self._drain:
             return
         raw, self._drain = self._drain, []
-        times = self._imu_times.times(self._drain_ticks, len(raw), emptied)
+        self._undated.append(raw)
+        self._settled(self._imu_samples.drained(self._drain_ticks, len(raw), whole))
+
+    def _settled(self, settled: list[Settled]) -> None:
+        for times, missing in settled:
+            if missing is not None and (missing.samples or not missing.counted):
+                self._entries.append(gap(IMU, missing.reason, missing.from_ns, missing.to_ns, missing.samples))
+            elif missing is not None:
+                self._entries.append(event("nothing_missing", IMU, missing.reason, missing.to_ns))
+            if len(times):
+                self._dated(self._undated.popleft(), times)
+
+    def _dated(self, raw: list[bytes], times: Times) -> None:
         self._rows.append(imu_rows(raw))
         self._times.append(times)
         newest = int(times[-1])
@@ -234,6 +258,7 @@ class HeadLog:
         columns = _columns(trim)
         if not columns:
             raise BadSample(f"trim of {IMU}: {trim.hex()}")
+        self._settled(self._imu_samples.configured(1e6 / icm20948.sample_rate(trim)))
         if columns != self._columns:
             self._columns = columns
             self._journal.describe(IMU_BLOCK, {"columns": columns})
@@ -245,9 +270,10 @@ class HeadLog:
         self._snapshot.sensor(sensor, frames.STATES[state], why)
         detail = f"{frames.STATES[state]}{': ' if why else ''}{why}, {failures} failures"
         self._entries.append(event("sensor_state", sensor, detail, self._clock.boottime_ns(frame.ticks)))
-        if sensor == IMU:
+        if sensor == IMU and state in STOPPED:
             self._date()
-            self._imu_times.restart()
+            phase = Phase.ANEW if reason == POWER_ON_VALUES else Phase.TESTED
+            self._settled(self._imu_samples.interrupted(why or frames.STATES[state], phase))
 
     def _gap(self, frame: frames.Frame) -> None:
         number, reason, count = _GAP.unpack(frame.payload)
@@ -255,10 +281,11 @@ class HeadLog:
         if reason == frames.RING_FULL:  # the hole in the numbering tells the same, with the exact count
             self._entries.append(event("ring_full", source, f"the head dropped {count} frames", at))
             return
-        self._entries.append(gap(source, frames.REASONS[reason], self._last.get(source, at), at, count))
-        if source == IMU:
+        if source == IMU:  # written when the samples behind it tell how many are missing
             self._date()
-            self._imu_times.restart()
+            self._settled(self._imu_samples.missing(frames.REASONS[reason], frame.ticks))
+            return
+        self._entries.append(gap(source, frames.REASONS[reason], self._last.get(source, at), at, count))
 
     def _health(self, frame: frames.Frame) -> None:
         at = self._clock.boottime_ns(frame.ticks)

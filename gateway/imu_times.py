@@ -1,24 +1,25 @@
-"""When each IMU sample was taken, in CLOCK_BOOTTIME (facts 1.10: the chip's oscillator is off by percents, so times come from the host).
-
-Two clocks stand between a sample and the Pi, and each gets its own small estimator:
+"""The two clocks that stand between an IMU sample and CLOCK_BOOTTIME (facts 1.10: the chip's oscillator is off by percents, so times come
+from the host). Which number a sample has, and so how many are missing, is decided in imu_gaps.py.
 
 1. Head ticks -> boot time (`HeadClock`). A PING leaves at t0 and its PONG, stamped with the head's ticks, is back at t1: these ticks
    happened within [t0, t1]. Over a window of exchanges a straight line (the crystal's drift is tens of ppm) is laid through all these
    intervals; the fastest exchanges decide, a slow one cannot harm.
-2. Sample number -> head ticks (`SampleTicks`). The head empties the FIFO every 50 ms, whenever it gets to it. At a drain that leaves
-   nothing behind, the newest sample was taken before the drain's ticks, and less than one interval before the FIFO's count was read.
-   With T the ticks of a drain and K the number of its newest sample, e = T - K * interval is the phase plus something in [0, interval)
-   plus the time of reading. The interval is the slope of T over K (least squares over the window, with the nominal rate as prior); the
-   phase lies below the smallest e and above the largest e less one interval: its estimate is the middle between the two.
+2. Sample number -> head ticks (`SampleTicks`): a straight line, phase + number * interval.
 
-   "Largest" is taken at a quantile, because a drain delayed between counting and stamping would push it up; only lateness exists, so
-   the smallest needs no such care.
+Operation of SampleTicks. The head empties the FIFO every 50 ms, whenever it gets to it: it reads the FIFO's count, stamps its ticks T, and
+reads all samples that were counted. With n the number of the newest one, the count was taken at some C in [T - STAMP_US, T], after sample
+n and before sample n + 1. So the line runs below the point (n, T) and above the point (n + 1, T - STAMP_US), at each drain: a staircase
+with the line between its corners. All lines that pass between all corners of a window are equally possible; the middle of them is taken,
+and how far they lie apart is known, too: `error_us`. Late drains do no harm (more samples, further right on the same line), jitter helps.
 
-Limit: if drains keep step with the samples exactly, e never moves and the phase is known to half an interval (5 ms) only. 50 ms
-and 9.778 ms do not keep step, and the head's loop jitters. In doubt the error is a constant shift, never a jitter.
+Limits. A stamp later than STAMP_US after the count lifts the upper corner (harmless, another drain is tighter) and the lower one, which
+then contradicts the others. Only lateness exists, so in a contradiction the lower corner is wrong: it is dropped. The window is DRAINS long
+(60 s): an oscillator that drifts by 1e-5 a minute bends the line by less than 0.1 ms over it. If drains kept step with the samples
+exactly, the line would be known to one interval only; 50 ms and 9.778 ms do not, and the head's loop jitters. From 10 s on, errors stay
+below 1 ms (tests/gateway/test_gateway_imu_times.py measures them).
 
-All times given out rise strictly, whatever the estimates do.
-"""
+Recovery. When the newest RECENT drains say that the line is not theirs any more, those before are forgotten. After a restart of the chip
+the phase is new, while the interval is still known, to what it can have drifted since."""
 
 from collections import deque
 
@@ -31,17 +32,22 @@ PINGS = 64  # exchanges in the window; at one a second, a minute
 CRYSTAL_SIGMA = 50e-6  # a Pico's crystal: 30 ppm, and some for temperature
 TURNAROUND_NS = 200_000  # what even the fastest exchange is uncertain by; keeps weights finite
 
-DRAINS = 200  # drains in the window: 10 s at 20 a second
-ODR_SIGMA = 0.02  # the chip's oscillator against its nominal rate (facts 1.10: 1 % typical; the first estimate must not follow noise)
-KNOWN_SIGMA = 0.002  # after a gap in the samples, the rate is known from before
-READ_US_PER_SAMPLE = 21 * 9 / 0.4  # reading one FIFO frame: 21 bytes of 9 bits at 400 kHz, between the count and the stamp
-QUANTILE = 0.9
-LATE = 1.5  # intervals above the line: such a drain was held up between counting and stamping and says nothing about the rate
 NOMINAL_US = 1e6 * 11 / 1125  # ACCEL_SMPLRT_DIV 10
-MINIMUM_STEP_NS = US  # between two samples, when an estimate moved back
+OSCILLATOR = 0.04  # the chip's against its nominal rate, at most (facts 1.10: 1 % is typical)
+DRIFT = 1e-5 / 60e6  # of the oscillator, per µs: 1e-5 a minute, by temperature
+DRAINS = 1_200  # in the window: 60 s at 20 a second
+FIT_EVERY = 20  # drains; in between, each one only narrows the phase
+STAMP_US = 600.0  # from the FIFO's count (the first of two, the lesser is read) to its stamp: some bytes over I2C, some MicroPython
+NOISE_US = 400.0  # what corners may contradict each other by, for the reasons above and the chip's own jitter
+LATE_US = 500.0  # more than that, and a stamp was late
+RECENT = 40  # drains: 2 s
+SHIFTED_US = 2_000.0  # all of the recent drains this far above the line: chance does it once in 10 000 times
+SETTLED = 200  # drains: 10 s; a shorter line may err about what was late
+ROUNDS = 8  # of dropping late corners in one fit
+HALVINGS = 24  # of 4 %: to 5e-9
+EDGE_HALVINGS = 12
 
 Floats = npt.NDArray[np.float64]
-Times = npt.NDArray[np.uint64]
 
 
 class HeadClock:
@@ -69,9 +75,10 @@ class HeadClock:
         if received_ns < sent_ns:
             raise ValueError("an answer before its question")
         self._exchanges.append((sent_ns, ticks_us, received_ns))
-        self._fit()
+        self.fit()
 
-    def _fit(self) -> None:
+    def fit(self) -> None:
+        """Lays the line anew through the window; `add` does so by itself every FIT_EVERY drains."""
         sent, ticks, received = (np.array(column) for column in zip(*self._exchanges, strict=True))
         ticks0, boottime0 = int(ticks[-1]), int(sent[-1])
         x = (ticks - ticks0) * float(US)
@@ -95,86 +102,159 @@ class HeadClock:
         return self._boottime0 + np.rint((ticks_us - self._ticks0) * US * self._rate).astype(np.int64)
 
 
+class Drain:
+    """One emptying of the FIFO: `ticks` of its stamp and the `number` of its newest sample. Not `whole`: more of the same drain may follow;
+    `late`: the stamp was; either way it says nothing about the next sample."""
+
+    __slots__ = ("number", "ticks", "whole", "late")
+
+    def __init__(self, number: int, ticks: int, whole: bool) -> None:
+        self.number = number
+        self.ticks = ticks
+        self.whole = whole
+        self.late = False
+
+
+class Staircase:
+    """Corners of drains: lines must run below (number, ticks) and above (next, earliest); see the module's text. At least one corner below
+    which to run; all shapes [n]."""
+
+    def __init__(self, number: Floats, ticks: Floats, following: Floats, earliest: Floats) -> None:
+        self._number, self._ticks = number, ticks
+        self._following, self._earliest = following, earliest
+
+    def lows(self, interval: float) -> Floats:
+        """The phase that each lower corner demands at least."""
+        return self._earliest - self._following * interval
+
+    def room(self, interval: float) -> tuple[float, float]:
+        """The highest and the lowest phase that a line of this interval can have; crossed, if there is none."""
+        upper = float((self._ticks - self._number * interval).min())
+        lower = float(self.lows(interval).max()) if len(self._following) else upper - interval
+        return upper, lower
+
+    def widest(self, low: float, high: float) -> float:
+        """The interval within [low, high] at which there is most room (or least contradiction): by halving, for the room is concave."""
+        if not len(self._following):
+            return (low + high) / 2
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            lowest, highest = self.lows(middle).argmax(), (self._ticks - self._number * middle).argmin()
+            if self._following[lowest] > self._number[highest]:  # a longer interval makes room between these two
+                low = middle
+            else:
+                high = middle
+        return (low + high) / 2
+
+    def edge(self, inside: float, outside: float, least: float) -> float:
+        """How far from `inside` towards `outside` the interval can go until there is less room than `least`."""
+        upper, lower = self.room(outside)
+        if upper - lower >= least:
+            return outside
+        for _ in range(EDGE_HALVINGS):
+            middle = (inside + outside) / 2
+            upper, lower = self.room(middle)
+            if upper - lower >= least:
+                inside = middle
+            else:
+                outside = middle
+        return outside
+
+
 class SampleTicks:
-    """Ticks of each sample from the ticks of the drains; see the module's text. `nominal_us` is the chip's nominal interval."""
+    """Head ticks (µs) of samples by their number; see the module's text. `nominal_us` is the chip's nominal interval."""
 
     def __init__(self, nominal_us: float = NOMINAL_US) -> None:
         self.interval_us = nominal_us
-        self._prior_us = nominal_us
-        self._sigma = ODR_SIGMA
-        self._drains: deque[tuple[int, int, int]] = deque(maxlen=DRAINS)  # number of the newest sample, ticks, count
-        self._newest = -1
-
-    def restart(self) -> None:
-        """Samples are missing: counting starts anew. What is known of the interval stays."""
-        if len(self._drains) >= DRAINS // 4:
-            self._prior_us, self._sigma = self.interval_us, KNOWN_SIGMA
-        self._drains.clear()
-        self._newest = -1
-
-    def drained(self, ticks_us: int, count: int, emptied: bool) -> Floats:
-        """Ticks (µs) of the `count` >= 1 samples, oldest first, of a drain stamped `ticks_us`.
-
-        `emptied`: the FIFO held no more than these; else the drain says nothing about phase and rate and is only dated."""
-        first = self._newest + 1
-        self._newest += count
-        unknown = not self._drains  # nothing better to date them by than this drain, but it must not speak later
-        if emptied or unknown:
-            self._drains.append((self._newest, ticks_us, count))
-        self._estimate()
-        if unknown and not emptied:
-            self._drains.clear()
-        numbers = np.arange(first - self._reference, self._newest - self._reference + 1, dtype=np.float64)
-        return numbers * self.interval_us + self._phase_us
-
-    def _estimate(self) -> None:
-        number, ticks, count = (np.array(column, dtype=np.int64) for column in zip(*self._drains, strict=True))
-        # Numbers and ticks are taken relative to the newest drain: the phase is wanted there, and differences stay small.
-        self._reference, ticks0 = int(number[-1]), int(ticks[-1])
-        k, t = (number - number[-1]).astype(np.float64), (ticks - ticks0).astype(np.float64)
-        interval = self._slope(k, t)
-        in_time = t - k * interval <= np.min(t - k * interval) + LATE * interval
-        interval = self._slope(k[in_time], t[in_time])
-        e = t - k * interval
-        above = float(np.min(e))
-        below = float(np.quantile(e - count * READ_US_PER_SAMPLE, QUANTILE)) - QUANTILE * interval
-        # When reading took longer than allowed for, the two cross; the upper bound holds all the same.
-        self._phase_us = ticks0 + min((above + below) / 2, above)
-        self.interval_us = interval
-
-    def _slope(self, k: Floats, t: Floats) -> float:
-        noise = self._prior_us / 12**0.5  # of a drain's ticks: anywhere within one interval
-        prior = (noise / (self._sigma * self._prior_us)) ** 2
-        k, t = k - k.mean(), t - t.mean()
-        return (float(np.dot(k, t)) + prior * self._prior_us) / (float(np.dot(k, k)) + prior)
-
-
-class ImuTimes:
-    """Boot times of IMU samples, strictly rising over the life of the object, also across restarts and boots of the head."""
-
-    def __init__(self, clock: HeadClock, nominal_us: float = NOMINAL_US) -> None:
-        self._clock = clock
-        self._samples = SampleTicks(nominal_us)
-        self._last_ns = 0
+        self._drains: deque[Drain] = deque(maxlen=DRAINS)
+        self._possible = (nominal_us * (1 - OSCILLATOR), nominal_us * (1 + OSCILLATOR))
+        self._known = self._possible  # intervals, before the window
+        self._shortest, self._longest = self._possible  # ... that agree with the window
+        self._known_since: int | None = None  # ticks
+        self._number0 = self._ticks0 = 0  # where phases are counted from, so that differences stay small
+        self._upper = self._lower = 0.0  # bounds of the phase
+        self._unfitted = 0
 
     @property
-    def interval_us(self) -> float:
-        """The estimated sample interval in µs of head ticks."""
-        return self._samples.interval_us
+    def running(self) -> bool:
+        """Whether there is a phase: before the first drain no sample has a time."""
+        return bool(self._drains)
 
-    def reboot(self, clock: HeadClock, nominal_us: float = NOMINAL_US) -> None:
-        """Another boot of the head: its ticks start anew."""
-        self._clock = clock
-        self._samples = SampleTicks(nominal_us)
+    @property
+    def rate_error(self) -> float:
+        """The interval is known to this fraction of itself."""
+        return (self._longest - self._shortest) / 2 / self.interval_us
 
-    def restart(self) -> None:
-        """Samples are missing before the next drain."""
-        self._samples.restart()
+    def restart(self, new_ticks: bool = False) -> None:
+        """The chip began anew: its phase is another. `new_ticks`: so is the head's counter."""
+        self._known = (self._shortest, self._longest)
+        self._known_since = None if new_ticks or not self._drains else self._drains[-1].ticks
+        self._drains.clear()
 
-    def times(self, ticks_us: int, count: int, emptied: bool) -> Times:
-        """Boot times (ns, uint64, shape [count]) of the samples of one drain, oldest first. See SampleTicks.drained."""
-        times = self._clock.boottimes_ns(self._samples.drained(ticks_us, count, emptied))
-        steps = np.arange(count) * MINIMUM_STEP_NS
-        rising = np.maximum.accumulate(np.maximum(times, self._last_ns + MINIMUM_STEP_NS) - steps) + steps
-        self._last_ns = int(rising[-1])
-        return rising.astype(np.uint64)
+    def ticks_of(self, number: int) -> float:
+        """When sample `number` was taken, or will be."""
+        return self._ticks0 + (number - self._number0) * self.interval_us + (self._upper + self._lower) / 2
+
+    def error_us(self, ticks: int) -> float:
+        """What `ticks_of` can be wrong by at a moment `ticks`, far from the newest drain or not."""
+        ahead = max(0, ticks - self._drains[-1].ticks)
+        span = self._drains[-1].ticks - self._drains[0].ticks
+        rate = self.rate_error + DRIFT * (span + ahead) / 2  # the window gives the rate at its middle
+        return max(0.0, self._upper - self._lower) / 2 + NOISE_US + ahead * rate
+
+    def add(self, number: int, ticks: int, whole: bool) -> None:
+        """The newest sample of a drain stamped `ticks` has this number. `whole`: the FIFO held no more than that."""
+        drain = Drain(number, ticks, whole)
+        if self._drains:
+            ahead = ticks - self._ticks0
+            above = ahead - (number - self._number0) * self.interval_us
+            low = above - STAMP_US - self.interval_us
+            drain.late = low > self._upper + LATE_US + max(0, ahead) * self.rate_error
+            self._upper = min(self._upper, above)
+            if whole and not drain.late:
+                self._lower = max(self._lower, low)
+            self._unfitted += 1
+        else:
+            self._number0, self._ticks0 = number, ticks
+            self._upper, self._lower = 0.0, -STAMP_US - self.interval_us
+            self._known_since = ticks if self._known_since is None else self._known_since
+            self._unfitted = 0
+        self._drains.append(drain)
+        if self._unfitted >= min(FIT_EVERY, len(self._drains) / 4) and len(self._drains) > 1:
+            self.fit()
+
+    def fit(self) -> None:
+        """Lays the line anew through the window; `add` does so by itself every FIT_EVERY drains."""
+        self._unfitted = 0
+        newest = self._drains[-1]
+        number = np.array([drain.number - newest.number for drain in self._drains], dtype=np.float64)
+        ticks = np.array([drain.ticks - newest.ticks for drain in self._drains], dtype=np.float64)
+        settled = len(self._drains) > SETTLED
+        whole = np.array([drain.whole and not (drain.late and settled) for drain in self._drains])
+        drifted = 1 + DRIFT * (newest.ticks - (self._known_since or 0))
+        shortest, longest = self._known[0] / drifted, self._known[1] * drifted
+        for _ in range(ROUNDS):
+            stairs = Staircase(number, ticks, number[whole] + 1, ticks[whole] - STAMP_US)
+            best = stairs.widest(shortest, longest)
+            upper, lower = stairs.room(best)
+            if lower - upper <= LATE_US:
+                break
+            for index in np.flatnonzero(whole)[stairs.lows(best) > (upper + lower) / 2]:
+                whole[index], self._drains[index].late = False, True
+        least = min(0.0, upper - lower) - NOISE_US
+        self._shortest, self._longest = stairs.edge(best, shortest, least), stairs.edge(best, longest, least)
+        self.interval_us = (self._shortest + self._longest) / 2
+        self._number0, self._ticks0 = newest.number, newest.ticks
+        self._upper, self._lower = stairs.room(self.interval_us)
+        recent = (ticks - number * self.interval_us)[-RECENT:]
+        late = np.count_nonzero(~whole[-RECENT:])
+        if len(whole) >= 2 * RECENT and (late * 4 > RECENT or recent.min() > self._upper + SHIFTED_US):
+            self._forget()
+
+    def _forget(self) -> None:
+        """Only the newest drains count. What they were said to be (late) was said against the line of others; the rate may be off, too."""
+        recent = list(self._drains)[-RECENT:]
+        self._shortest, self._longest = self._possible
+        self.restart()
+        for drain in recent:
+            self.add(drain.number, drain.ticks, drain.whole)
