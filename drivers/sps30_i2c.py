@@ -3,8 +3,8 @@
 Commands: Sensirion embedded-sps sps30.c, python-i2c-sps30, Linux sps30_i2c.c. A command is written, stopped, waited for, and then its reply
 is read: never one combined transaction. Every two bytes carry a CRC-8; one wrong word of the twenty rejects the whole sample. A sample is
 read when the data-ready flag is set, and delivered after the status register was read behind it (drivers/sps30.py says why, and what
-cleaning, sleep and the firmware versions mean). No word says whether the sensor measures at all: when no sample has come for 1.6 s the
-measurement is started again, which a measuring sensor does not obey (unverified), and the silence is a time-out."""
+cleaning, sleep and the firmware versions mean). No word says whether the sensor measures at all: when no sample has come for 1.6 s (2.5 s
+after a start) the measurement is started again, which a measuring sensor does not obey (unverified), and the silence is a time-out."""
 
 import struct
 
@@ -30,7 +30,7 @@ _ASK_MS = const(900)
 _CHECK_MS = const(2000)
 _SILENT_MS = const(1600)  # a sample a second: one is missing
 _START_AGAIN_MS = const(5000)
-_WARM_UP_MS = const(20000)  # the fan starts before the first sample
+_FIRST_MS = const(2500)  # to the first sample, due after 1 s: nothing says whether the command to start arrived
 
 # What is written, in order, up to _BEGINNING; then _ASKING (is there a sample?) and _READING for ever, with the others between.
 _WAKING, _STOPPING, _VERSIONING, _SERIAL, _BEGINNING, _ASKING, _READING, _CHECKING, _CLEARING = range(9)
@@ -93,7 +93,7 @@ class SPS30I2C:
         self._pause = 0
         self._sampled = now
         self._checked = now
-        self._silent = _WARM_UP_MS
+        self._silent = _FIRST_MS
 
     def poll(self, now: int) -> int:
         """Advance; 1 when a sample can be read. Raises BusError, or OSError of the bus."""
