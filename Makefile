@@ -21,6 +21,7 @@ help:
 	@echo "make demo DRIVE=DIR      a recorded drive (CSV folder, GPX or NMEA file) instead of the synthetic world"
 	@echo "make test                linters, types, arrows between the rooms, all tests"
 	@echo "make bench               ratios to the bare machine: segments, the center's check, the IMU's way"
+	@echo "make faults              every driver x every fault: the table of recoveries; non-zero exit if a cell fails"
 	@echo "make lock                new exact versions with hashes; make schemas: protobuf code from logbook/schemas"
 
 demo: $(STAMP)
@@ -79,6 +80,11 @@ lock:
 
 bench: $(STAMP)
 	@$(BIN)/python -m bench
+
+# Each driver x each fault in virtual time, every byte and bit of every kind of transaction: about a minute on two cores.
+.PHONY: faults
+faults: $(STAMP)
+	@PYTHONPATH=tests/support $(BIN)/python tests/support/fault_matrix.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

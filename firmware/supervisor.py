@@ -169,7 +169,9 @@ class Watched:
             return
         self._resting = True
         self._since = now
-        if self._in_a_row > _PATIENCE:
+        if code == POWER_ON_VALUES:  # it is there and answers: its set-up is all that is wanting
+            self._pause = _FIRST_PAUSE_MS
+        elif self._in_a_row > _PATIENCE:
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_MS)
         self._trimmed = False
         self._interrupted = True

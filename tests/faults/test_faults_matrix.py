@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import fault_matrix
 import fault_rig
 import pytest
+from fault_matrix import PARTS
 from fault_rig import Rig, run
-from parts import PARTS, Part
+from parts import Part
 
 from sim.faults import Fault
 

@@ -148,6 +148,14 @@ def check_a_brown_out_restarts_at_once_and_is_named():
     assert lines.count("trim") == 1  # the same trim is not sent twice
 
 
+def check_a_chip_that_answers_with_power_on_values_is_not_kept_waiting():
+    acts = [OSError(errno.EIO) for _ in range(12)] + [BusError(POWER_ON_VALUES), "configured", 1]
+    watched, driver, lines = watch(acts, 30_000)
+    away = watched._since  # when it failed last
+    assert driver.starts == 14 and watched._failed == away and watched._pause == 200
+    assert watched.failures == 13 and "trim" in lines
+
+
 def check_a_driver_that_is_degraded_is_so_with_its_reason():
     rig = Rig()
     driver = Script(["configured", 1, 1])
