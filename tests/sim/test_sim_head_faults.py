@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
+import serial
 
+from firmware import frames
 from logbook.quantities import TABLE
 from sim.clock import Clock
 from sim.faults import Fault, Faults
@@ -89,3 +91,37 @@ def test_other_pins_keep_their_own_level(tmp_path: Path) -> None:
         open("said", "w").write(", ".join(words + [str(led.value())]))
     """
     assert said(tmp_path, Faults(), text) == ["1", "1", "1", "0"]
+
+
+def test_the_whole_firmware_survives_a_held_bus_and_a_loose_connector(tmp_path: Path) -> None:
+    faults = Faults(
+        [
+            Fault(kind="stuck_sda", chip="bmp390", begin_s=4.0, clocks=6, times=1),
+            Fault(kind="stuck_sda", chip="sht45", begin_s=5.0, clocks=3, times=1, error="no acknowledge"),
+            Fault(kind="unplugged", chip="as7331", begin_s=4.0, end_s=6.0),
+        ]
+    )
+    world = VALUES | dict.fromkeys([name for name in VALUES if name.startswith("magnetic")], 30e-6)
+    head = SimulatedHead(tmp_path / "head", lambda t_us: world, lambda *_: None, Clock(), faults=faults)
+    states: dict[str, list[tuple[str, str]]] = {}
+    decoder = frames.Decoder()
+    try:
+        with serial.Serial(head.port, 115_200, timeout=0.05) as port:
+            port.write(frames.pack(frames.HELLO_REQUEST, 0, 0, 0, 0, bytes(8)))
+            end = time.monotonic() + 40
+            while not (
+                ("degraded", "bus stuck") in states.get("bmp390", [])
+                and ("degraded", "bus stuck") in states.get("sht45", [])
+                and any(state == "failed" for state, _ in states.get("as7331", []))
+                and all(states[name][-1][0] == "ok" for name in ("bmp390", "sht45", "as7331"))
+            ):
+                assert time.monotonic() < end, states
+                port.write(frames.pack(frames.PING, 0, 0, 0, 0, bytes(8)))
+                for frame in decoder.feed(port.read(4096)):
+                    if frame.type == frames.STATE and frame.sequence:
+                        sensor, state, reason = frame.payload[:3]
+                        states.setdefault(frames.SENSORS[sensor], []).append((frames.STATES[state], frames.REASONS[reason]))
+        head.check()
+        assert head.starts == 1
+    finally:
+        head.stop()
