@@ -7,12 +7,14 @@ import textwrap
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
-from sim.bus import I2CBus, I2CChip
+from sim.bus import I2CBus, I2CChip, UartChip, UartLine
 from sim.chips.faces import RegisterFace
-from sim.clock import Clock
+from sim.clock import Clock, boottime_ns
 from sim.faults import Faults
 from sim.kernel.fake import BUSES, SOCKET
+from sim.kernel.port import Port
 from sim.kernel.server import KernelServer
 from sim.run import environment
 
@@ -61,6 +63,21 @@ class Kernel:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+@contextmanager
+def port(link: Path, chip: UartChip, baud: int, age_s: int = 0) -> Iterator[Path]:
+    """A serial port at `link` with `chip` behind it, which has run for `age_s` when the port opens."""
+    age_ns = 0
+    line = UartLine(chip, Clock(lambda: boottime_ns() + age_ns), baud)
+    age_ns = age_s * 1_000_000_000
+    opened = Port(line, threading.Lock(), link)
+    opened.start()
+    try:
+        yield link
+    finally:
+        opened.stop()
+        assert opened.error is None, opened.error
 
 
 @contextmanager
