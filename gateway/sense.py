@@ -19,6 +19,7 @@ from logbook.quantities import BY_ID
 
 WIDTH = 80
 RAW_WIDTH = 24
+PLACE_WIDTH = 24  # the end of a serial port's path tells the most
 TURN = 0.004  # s between turns; the ICM-20948's FIFO holds 0.2 s
 SHOW_EVERY = 0.5  # s
 ONCE_PATIENCE = 8.0  # s that --once and --json wait for a part that is there and has not delivered
@@ -142,7 +143,8 @@ def table(parts: Iterable[Part], now_ms: int) -> RenderableType:
 
 def _headline(part: Part, now_ms: int) -> Text:
     age = part.age_ms(now_ms)
-    line = Text(f"{part.place.part:<9} {part.place.shown:<6} ", style="bold")
+    place = part.place.shown if len(part.place.shown) <= PLACE_WIDTH else f"…{part.place.shown[1 - PLACE_WIDTH :]}"
+    line = Text(f"{part.place.part:<9} {place:<6} ", style="bold")
     line.append(part.state, style=_COLOURS[part.state])
     if part.reason:
         line.append(f" ({part.reason})", style="not bold")
