@@ -47,7 +47,7 @@ class SPS30I2C:
         """A brown-out: idle, nothing to read."""
         self.core.power_cycle()
         self._received = bytearray()
-        self._writing = False
+        self._writing = self._reading = False
         self._reply = b""
         self._ready_at = 0  # the reply can be read from then on
         self._deaf_until = 0
@@ -67,7 +67,8 @@ class SPS30I2C:
             return False
         self._received.clear()
         self._writing = not read
-        return not read or (bool(self._reply) and now >= self._ready_at)
+        self._reading = read and bool(self._reply) and now >= self._ready_at
+        return self._writing or self._reading
 
     def write(self, byte: int) -> bool:
         """A byte of a command; it is obeyed at the stop."""
@@ -89,9 +90,9 @@ class SPS30I2C:
             words = self._arguments()
             if words is not None:
                 self._obey(int.from_bytes(self._received[:2], "big"), words)
-        elif not self._writing:
+        elif self._reading:
             self._reply = b""
-        self._writing = False
+        self._writing = self._reading = False
         self._received.clear()
 
     def _arguments(self) -> bytes | None:
