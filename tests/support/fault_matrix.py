@@ -51,7 +51,6 @@ SHORT_NAMES = {
 # Known cells beyond the bar: seconds, and why. A driver's matter each; nothing wrong comes out meanwhile, and the state says so.
 LIMITS = {
     ("neo_m9n", "UART: flip to chip"): (195.0, "a flipped length in a request: the receiver waits for up to 1 KiB before it hears another"),
-    ("sps30_i2c", "flip: written"): (22.5, "a flipped start command has no reply: it shows when the first sample has not come for 20 s"),
 }
 
 
