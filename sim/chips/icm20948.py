@@ -25,7 +25,7 @@ _STEPS_PER_KELVIN, _ZERO_KELVIN = 333.87, 294.15  # the temperature word is 0 at
 FIFO_BYTES = 512
 _BASE_HZ = 1125.0  # output rate = 1125 / (1 + divider); there is no exact 100 Hz
 _UNFILTERED_HZ = 9000.0  # FCHOICE 0: the filter is bypassed and with it the divider
-_RESET_US = 50_000  # registers take no write for so long after a reset; drivers wait 100 ms (PX4)
+_RESET_US = 9_000  # registers take no write for so long after a reset: the public driver that waits least (Pimoroni) waits 10 ms, PX4 100
 
 # Bank 0
 _WHO_AM_I, _USER_CTRL, _PWR_1, _PWR_2, _INT_PIN_CFG = 0x00, 0x03, 0x06, 0x07, 0x0F
@@ -138,9 +138,14 @@ class ICM20948(RegisterFace):
         if self._bank == 0 and register == _PWR_1 and value & 0x80:
             self._reset(self._now + _RESET_US)
             return
+        before = bank[register]
         bank[register] = value
         if self._bank == 0:
             self._put_bank_0(register, value)
+            if register == _USER_CTRL and value & ~before & 0x20 and not bank[_PWR_1] & 0x40:
+                # It does not wait for the next sample: Pimoroni's public driver enables it for 5 ms of a sample's 9.8, and reads.
+                self.magnetometer.advance(self._now)
+                self._master()
         if (self._bank, register) in ((0, _PWR_1), (0, _PWR_2), (2, _GYRO_DIV), (2, _GYRO_CONFIG), (2, _ACCEL_DIV_H), (2, _ACCEL_DIV_L)):
             self._set_rate()
 
