@@ -274,6 +274,7 @@ class ICM20948:
         if same:
             same = self._fifo_as_set() if turn == 0 else self._ranges_as_set() if turn == 1 else self._magnetometer.intact()
         if not same:
+            self._resumable = False
             raise BusError(POWER_ON_VALUES)
 
     def _powered(self) -> bool:
@@ -307,6 +308,7 @@ class ICM20948:
             self._mended = now
             self._magnetometer_set = result > 0
             if not self._magnetometer.intact():
+                self._resumable = False
                 raise BusError(POWER_ON_VALUES)
 
     # --- configuration: one step a poll
@@ -347,15 +349,18 @@ class ICM20948:
 
     def _resume(self, now: int) -> None:
         self.select(0)
-        same = self.read(_WHO_AM_I) == _IDENTITY and self._powered()
+        known = self.read(_WHO_AM_I) == _IDENTITY
+        same = known and self._powered()
         if same:
             self._reset_fifo()
             same = self._fifo_as_set() and self._ranges_as_set() and self._magnetometer.intact()
         self._resumable = False  # until a sample comes
         if same:
             self._run(now)
-        else:
-            self._begin(now)
+            return
+        self._begin(now)
+        if known:  # said, because its samples come in a new phase: the gateway counts what is missing by it
+            raise BusError(POWER_ON_VALUES)
 
     def _wake(self, now: int) -> None:
         self.select(0)

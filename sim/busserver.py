@@ -149,8 +149,9 @@ class BusServer:
         if operation == _I2C_OPEN:
             bus = self._i2c.get(wiring, self._nothing)
             bus.release()  # the controller has the pins now
-            connection.i2c.append(bus)
-            return bytes([len(connection.i2c) - 1])
+            if bus not in connection.i2c:  # it is made anew after each recovery
+                connection.i2c.append(bus)
+            return bytes([connection.i2c.index(bus)])
         baud, rxbuf = struct.unpack_from("<IH", body, 3)
         line = self._uart.get(wiring) or UartLine(_Silence(), _Still())
         line.open(baud, rxbuf)

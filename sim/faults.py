@@ -17,7 +17,8 @@ and may be narrowed down: the first `skip` transactions (UART: bytes) of that ti
     lost, doubled, late (by `microseconds`), noise (`bytes` random ones before it)     UART: bytes from the chip
     dead        UART: nothing goes through, in either direction
 
-What is left open (bit, clocks, byte; of nack: byte 0) is chosen by the seed. In JSON: {"seed": 1, "faults": [{"kind": …, "chip": …, …}, …]}.
+What is left open (bit, clocks, byte; of nack: byte 0) is chosen by the seed. In JSON:
+{"seed": 1, "faults": [{"kind": …, "chip": …, …}, …]}.
 """
 
 import random

@@ -228,7 +228,7 @@ def check_a_restart_finds_any_setting_that_changed_and_resets():
         chip, bus, driver = made()
         chip.banks[bank][register] ^= 0x04
         driver.start(400)
-        driver.poll(400)
+        assert raises(BusError, driver.poll, 400).code == POWER_ON_VALUES, (bank, register)  # its phase is a new one: said
         assert not driver.configured, (bank, register)
         driver.poll(410)
         assert chip.resets == 2

@@ -1,6 +1,6 @@
-"""The contract of every driver with its chip model, on both runtimes, over the model's whole range: |decoded − set| <= epsilon, or a reason,
-never a wrong number (after Zephyr's generic sensor test). Driver and model are two independent readings of the datasheet; only the tests
-know both."""
+"""The contract of every driver with its chip model, on both runtimes, over the model's whole range: |decoded − set| <= epsilon, or a
+reason, never a wrong number (after Zephyr's generic sensor test). Driver and model are two independent readings of the datasheet; only
+the tests know both."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

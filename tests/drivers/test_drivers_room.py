@@ -71,7 +71,7 @@ def test_driver_has_the_common_face(chip: str) -> None:
 
 
 def test_sensor_numbers_and_raw_sizes_are_those_of_the_formats() -> None:
-    assert frames.SENSORS == dict(enumerate(CHIPS, 1))
+    assert dict(enumerate(CHIPS, 1)) == frames.SENSORS
     assert [driver(chip).RAW_SIZE for chip in CHIPS] == [23, 6, 6, 4, 11, 40, 4, 32, 92]
 
 

@@ -1,7 +1,7 @@
 """Virtual time on MicroPython: it stands still while the program computes, and passes when the event loop waits or a bus is at work.
 
-The truck's side (tests/support/virtual_head.py) keeps the clock, because only it knows how long a transfer took: a chip may stretch it, and a
-stuck bus takes the controller's time-out. Here the time is asked for when it may have changed. Operations 200 and 201 are ours."""
+The truck's side (tests/support/virtual_head.py) keeps the clock, because only it knows how long a transfer took: a chip may stretch it, and
+a stuck bus takes the controller's time-out. Here the time is asked for when it may have changed. Operations 200 and 201 are ours."""
 
 import truck_wire as wire
 import utime
