@@ -22,6 +22,8 @@ help:
 	@echo "make test                linters, types, arrows between the rooms, all tests"
 	@echo "make bench               ratios to the bare machine: segments, the center's check, the IMU's way"
 	@echo "make faults              every driver x every fault: the table of recoveries; non-zero exit if a cell fails"
+	@echo "make soak                an hour of the head's life in virtual time with random faults; every sample accounted for, the heap flat"
+	@echo "make fuzz                10^6 register images and 10^6 byte streams into every driver"
 	@echo "make lock                new exact versions with hashes; make schemas: protobuf code from logbook/schemas"
 
 demo: $(STAMP)
@@ -67,8 +69,10 @@ types: $(STAMP)
 arrows: $(STAMP)
 	@$(BIN)/lint-imports
 
+# The whole way runs alone: its real-time parts (a FIFO of 0.2 s) are not to wait for another test.
 unit: $(STAMP)
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 -m "not e2e"
+	@$(BIN)/pytest -m e2e
 
 schemas: $(STAMP)
 	@$(BIN)/python -m logbook.schemas.generate
@@ -85,6 +89,13 @@ bench: $(STAMP)
 .PHONY: faults
 faults: $(STAMP)
 	@PYTHONPATH=tests/support $(BIN)/python tests/support/fault_matrix.py
+
+# An hour of the head's life (SECONDS=...) takes about three minutes; the fuzzers some minutes on two cores.
+.PHONY: soak fuzz
+soak: $(STAMP)
+	@PYTHONPATH=tests/support:tests/soak $(BIN)/python tests/soak/soak.py $(if $(SECONDS),--seconds $(SECONDS))
+fuzz: $(STAMP)
+	@PYTHONPATH=tests/support:tests/fuzz $(BIN)/python tests/fuzz/fuzz.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
