@@ -4,7 +4,9 @@ shared machines they mean nothing.
 - images to disk: a segment file against write + fdatasync of the same bytes in the same portions
 - a segment at the center: `verify` (marks, CRCs, every message) against SHA-256 over the same file
 - the IMU on disk: bytes of raw rows over bytes of column blocks in zstd, and of rows in zstd
-- the IMU on a core: recorded time over the CPU time to split, encode, decode and type it (times real time)
+- the IMU on a core: recorded time over the CPU time to split, encode, decode and type it (times real time); and its whole way through the
+  gateway, from the bytes of the serial line to the journal
+- each driver's `decode`: CPU of a sample over that of struct.unpack of the same bytes, and times real time at the sensor's rate
 """
 
 import hashlib
@@ -22,6 +24,7 @@ import zstandard
 from rich.console import Console
 from rich.table import Table
 
+from bench.decoding import decoding, imu_through_the_gateway
 from drivers import icm20948
 from gateway.convert import imu_rows
 from logbook import block, reader
@@ -177,11 +180,21 @@ def main() -> None:
         ("IMU in column blocks, zstd", "raw int16 rows", [on_disk[0]]),
         ("IMU in rows, zstd", "raw int16 rows", [on_disk[1]]),
         ("IMU from frames to values", "real time, one core", imu_on_a_core(frames)),
+        ("IMU, serial line to journal", "real time, one core", imu_through_the_gateway(frames, TRIM)),
     ):
         spread = f"{min(values):.2f} .. {max(values):.2f}" if len(values) > 1 else "exact"
         table.add_row(what, against, f"{statistics.median(values):.2f}", spread)
     Console().print(table)
-    print("ratio: speed (or size saved) over that of the peer, median; above 1 is better than the peer")
+    print("ratio: speed (or size saved) over that of the peer, median; above 1 is better than the peer\n")
+    costs = Table(box=None, pad_edge=False)
+    for title in ("decode of one sample", "CPU, struct.unpacks", "runs", "times real time"):
+        costs.add_column(title, justify="left" if title.startswith("decode") else "right")
+    for sensor, values, speeds in decoding(frames[0], TRIM):
+        costs.add_row(
+            sensor, f"{statistics.median(values):.1f}", f"{min(values):.1f} .. {max(values):.1f}", f"{statistics.median(speeds):,.0f}"
+        )
+    Console().print(costs)
+    print("CPU of decode(trim, raw) over that of struct.unpack of the same bytes; one core, at the sensor's own rate")
 
 
 if __name__ == "__main__":
