@@ -216,11 +216,13 @@ def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
     if len(trim) != TRIM_SIZE or len(raw) != RAW_SIZE:
         raise ValueError("as7331: wrong length of trim or raw")
     status, creg1 = raw[1], raw[10]
-    if status & _NOT_READY:
+    if status & (_NEW_DATA | _NOT_READY) != _NEW_DATA:
         return {"uva": "not ready", "uvb": "not ready", "uvc": "not ready", "temperature_uv": "not ready"}
     overflow = status & (_RESULT_OVERFLOW | _CONVERTER_OVERFLOW)
     known = creg1 >> 4 <= 11 and creg1 & 0x0F <= 14
-    values: dict[str, float | str] = {"temperature_uv": 0.05 * ((raw[2] | raw[3] << 8) & 0xFFF) - 66.9 + 273.15}
+    celsius = 0.05 * (raw[2] | raw[3] << 8) - 66.9  # 12 bits: with one above them it is beyond every limit
+    # The data sheet's operating range, with half a step for the arithmetic.
+    values: dict[str, float | str] = {"temperature_uv": celsius + 273.15 if -40.025 < celsius < 85.025 else "implausible"}
     for index, (quantity, full_scale) in enumerate(_FULL_SCALE):
         counts = raw[4 + 2 * index] | raw[5 + 2 * index] << 8
         if not known or counts > 1024 << (creg1 & 0x0F):  # more than a conversion of that time can count

@@ -133,7 +133,8 @@ class BMP390:
         second = bytearray(TRIM_SIZE)
         self._read(_NVM, self._nvm)
         self._read(_NVM, second)
-        if self._nvm != second:  # a wrong trim would give wrong values for as long as the head runs
+        # A wrong trim would give wrong values for as long as the head runs.
+        if self._nvm != second or not _is_trim(self._nvm):
             raise BusError(BAD_CHECKSUM)
         self._write(_IF_CONF, _I2C_WATCHDOG_40_MS)
         self._write(_OSR, _PRESSURE_X8)
@@ -213,6 +214,16 @@ class BMP390:
         self._i2c.writeto_mem(self._address, register, self._one)
 
 
+# The data registers after power-on (80 on top, as in Bosch's memory maps). With a real trim that is some 73 kPa at 23 °C: it would pass
+# for a reading. That both words of a real one are just these happens once in 2**48.
+_NOTHING_MEASURED = b"\x00\x00\x80\x00\x00\x80"
+
+
+def _is_trim(trim: bytes | bytearray) -> bool:
+    """Whether `trim` can be one: all bytes the same are a bus that was stuck, and might give a plausible temperature."""
+    return bytes(trim) != bytes(trim[:1]) * TRIM_SIZE
+
+
 def compensate(trim: bytes, pressure: int, temperature: int) -> tuple[float, float]:
     """(°C, Pa) of the two 24-bit registers: Bosch's double form (bmp3.c, compensate_*), unclamped."""
     t1, t2, t3, p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11 = struct.unpack("<HHbhhbbHHbbhbb", trim)
@@ -228,6 +239,10 @@ def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
     """SI values of one sample, or why there is none. ValueError if a length is wrong."""
     if len(trim) != TRIM_SIZE or len(raw) != RAW_SIZE:
         raise ValueError("bmp390: wrong length of trim or raw")
+    if raw == _NOTHING_MEASURED:
+        return {"pressure": "not ready", "temperature_barometer": "not ready"}
+    if not _is_trim(trim):
+        return {"pressure": "implausible", "temperature_barometer": "implausible"}
     pressure = raw[0] | raw[1] << 8 | raw[2] << 16
     temperature = raw[3] | raw[4] << 8 | raw[5] << 16
     celsius, pascal = compensate(trim, pressure, temperature)

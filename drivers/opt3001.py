@@ -153,8 +153,8 @@ def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
     """SI values of one sample, or why there is none. ValueError if the length is wrong; `trim` is only the device id."""
     if len(raw) != RAW_SIZE:
         raise ValueError("opt3001: wrong length of raw")
+    if raw[2] >> 4 != 12 or raw[0] >> 4 > 11:  # not in automatic range (a bus stuck low reads 0000); there are twelve ranges
+        return {"illuminance": "implausible"}
     if raw[2] & 0x01:  # OVF: brighter than the highest range
         return {"illuminance": "saturated"}
-    if raw[0] >> 4 > 11:  # there are twelve ranges
-        return {"illuminance": "implausible"}
     return {"illuminance": illuminance(raw[0] << 8 | raw[1])}

@@ -156,6 +156,7 @@ class VEML7700:
 
 _EIGHTHS = (8, 16, 1, 2)  # of gain, by code: 1x, 2x, 1/8x, 1/4x
 _MILLISECONDS = {0: 100, 1: 200, 2: 400, 3: 800, 8: 50, 12: 25}
+_GAIN_AND_TIME = 0x1BC0
 _BRIGHTEST = 140_000.0  # lx
 
 
@@ -177,7 +178,7 @@ def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
         raise ValueError("veml7700: wrong length of raw")
     counts = raw[0] | raw[1] << 8
     conf = raw[2] | raw[3] << 8
-    if conf >> 6 & 0x0F not in _MILLISECONDS:
+    if conf & ~_GAIN_AND_TIME or conf >> 6 & 0x0F not in _MILLISECONDS:  # of an integration, no other bit is set
         return {"illuminance": "implausible"}
     if counts >= _FULL:
         return {"illuminance": "saturated"}

@@ -130,7 +130,7 @@ TABLE: tuple[Quantity, ...] = (
     # What the chips measure beside the ten: recorded and sent like the others, shown to those who ask.
     Quantity("temperature_imu", "IMU temperature", "慣性センサ温度", "icm20948", "K", 233.15, 358.15, 1 / 333.87, _CELSIUS, 2, "kelvin"),
     Quantity("temperature_barometer", "Barometer temperature", "気圧計温度", "bmp390", "K", 233.15, 358.15, 0.005, _CELSIUS, 2, "kelvin"),
-    Quantity("temperature_uv", "UV sensor temperature", "紫外線計温度", "as7331", "K", 206.25, 411.0, 0.05, _CELSIUS, 2, "kelvin"),
+    Quantity("temperature_uv", "UV sensor temperature", "紫外線計温度", "as7331", "K", 233.15, 358.15, 0.05, _CELSIUS, 2, "kelvin"),
     Quantity("uvb", "UV-B", "紫外線 (UV-B)", "as7331", "W/m²", 0, 3_900, 0.03, Scale("W/m²"), 2, "watt per square meter"),
     Quantity("uvc", "UV-C", "紫外線 (UV-C)", "as7331", "W/m²", 0, 1_700, 0.02, Scale("W/m²"), 2, "watt per square meter"),
     Quantity("pm1", "PM1", "PM1", "sps30", "kg/m³", 0, 1000e-9, 1e-12, _MICROGRAM, 1, "kilogram per cubic meter", -9),

@@ -27,7 +27,7 @@ class AS7331:
     SENSOR = "as7331"
     RANGE = {
         **{channel: (0.0, full_scale * 0.999) for channel, full_scale in _FULL_SCALE.items()},
-        "temperature_uv": (_KELVIN_AT_ZERO, 411.0),
+        "temperature_uv": (233.15, 358.15),  # what the part is made for; the word holds -66.9 to 137.85 °C
     }
     # Half a step at 1x and 64 ms, the coarsest of 64 ms; `epsilon` says it for another gain.
     EPSILON = {

@@ -1,5 +1,7 @@
 """start, poll and read_into of each driver against register maps, on both interpreters."""
 
+import errno
+
 import checking
 from checking import raises, without_heap
 from mock_buses import As7331, Bmp390, Bus, Opt3001, Sht45
@@ -117,6 +119,42 @@ def check_opt3001_brown_out_silence_and_another_chip():
     chip.registers[0x7F] = 0x1234
     driver.start(0)
     assert raises(BusError, driver.poll, 0).code == WRONG_IDENTITY
+
+
+class LosingBus(Bus):
+    """Loses the next command to the OPT3001, or the next reply that has its ready flag, which that reading clears."""
+
+    command = False
+    flag = False
+
+    def writeto_mem(self, address, register, buf):
+        if self.command:
+            self.command = False  # a flipped address bit: acknowledged by another chip
+        else:
+            super().writeto_mem(address, register, buf)
+
+    def readfrom_mem_into(self, address, register, buf):
+        super().readfrom_mem_into(address, register, buf)
+        if self.flag and register == 1 and buf[1] & 0x80:
+            self.flag = False
+            raise OSError(errno.ETIMEDOUT)
+
+
+def check_opt3001_whose_command_or_ready_flag_was_lost_measures_again_at_the_first_look():
+    bus = LosingBus(Opt3001())
+    driver = opt3001.OPT3001(bus)
+    assert len(running(driver, bus, 0, 950)) == 1
+    bus.command = True
+    code, waited = failing(driver, bus, 950, 3000)
+    assert not bus.command and code == TIME_OUT and waited <= 50 + 700 + 10  # not after the deadline of 2 s
+    now = 950 + waited
+    assert len(turn(driver, bus, now, 900)) == 1
+    bus.flag = True
+    assert failing(driver, bus, now + 900, 2000)[0] == TIME_OUT and not bus.flag  # the lost reply itself
+    lost = bus.now
+    code, waited = failing(driver, bus, lost + 10, 1000)
+    assert code == TIME_OUT and waited <= 40
+    assert len(turn(driver, bus, lost + 10 + waited, 900)) == 1
 
 
 def check_as7331_measures_undisturbed_once_a_second():
