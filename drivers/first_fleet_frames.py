@@ -35,6 +35,32 @@ def commands(fan: bool) -> "tuple[bytes, ...]":
     return command(0x13, 0x00, still), command(0x10, 0), command(0x3D, 0), command(0x3C, 0), command(0x13, 0xFF, still)
 
 
+def size_of(frame: "bytes | bytearray", filled: int) -> int:
+    """Bytes of the frame at the beginning of `frame`, as far as its `filled` bytes say (more than those: wait); 0 if none begins there."""
+    if frame[0] != _HEADER:
+        return 0
+    if filled < 2:
+        return 2
+    code = frame[1]
+    if code == EVENT_A:
+        return 39
+    if code == EVENT_C:
+        return 10 if filled < 9 else 10 + frame[8]
+    if code == EVENT_B:
+        return 13
+    if code == INFORMATION:
+        return 21
+    if code == CLEAN_AIR:
+        return 7
+    if code == RESULT:
+        return 5
+    if code == EVENT_GNSS:
+        return 4
+    if code == GNSS_STATE:
+        return 4
+    return 0
+
+
 class Frames:
     """Finds the frames in a stream of bytes. Allocates nothing after construction.
 
@@ -68,7 +94,7 @@ class Frames:
     def _look(self, idle: bool) -> bool:
         frame = self.frame
         while self._filled:
-            size = self._size()
+            size = size_of(frame, self._filled)
             if size > self._filled or (size == self._filled and not idle):
                 if not idle:
                     return False
@@ -86,32 +112,6 @@ class Frames:
                 self.bad += 1
             self._resume()
         return False
-
-    def _size(self) -> int:
-        """Bytes of the frame that begins the buffer, as far as they are known (more than there are: wait); 0 if none begins there."""
-        frame = self.frame
-        if frame[0] != _HEADER:
-            return 0
-        if self._filled < 2:
-            return 2
-        code = frame[1]
-        if code == EVENT_A:
-            return 39
-        if code == EVENT_C:
-            return 10 if self._filled < 9 else 10 + frame[8]
-        if code == EVENT_B:
-            return 13
-        if code == INFORMATION:
-            return 21
-        if code == CLEAN_AIR:
-            return 7
-        if code == RESULT:
-            return 5
-        if code == EVENT_GNSS:
-            return 4
-        if code == GNSS_STATE:
-            return 4
-        return 0
 
     def _whole(self, size: int) -> bool:
         total = 0

@@ -12,14 +12,14 @@ there the Gap has no count. Times are those at which a frame was complete and co
 Live values: a head's go before. With a head on the truck the box is recorded, and not shown."""
 
 import json
-import struct
 import termios
 import threading
 from typing import Any
 
 from drivers.errors import BusError
-from drivers.first_fleet import BAUD, ERRORS, FRAMES_AT_ONCE, QUANTITIES, RAW_SIZE, SENSOR, FirstFleetBox
+from drivers.first_fleet import BAUD, FRAMES_AT_ONCE, QUANTITIES, RAW_SIZE, SENSOR, FirstFleetBox
 from drivers.first_fleet_frames import EVENT_C
+from drivers.first_fleet_sample import ERRORS, clean_air
 from firmware.frames import REASONS
 from gateway.box_positions import BoxPositions
 from gateway.clock import Clock, boottime_ns
@@ -163,9 +163,9 @@ class Box:
 
     def _meet(self, trim: bytes) -> None:
         """The box said what it is: told once for each time it is set up."""
-        numbers = struct.unpack(">Hh" if trim[4:8] == b"0000" else "<Hh", trim[18:])
+        millivolts, celsius = clean_air(trim)
         serial, version, model = (trim[begin:end].rstrip(b"\0 ").decode("ascii", "replace") for begin, end in ((0, 4), (4, 8), (8, 18)))
-        said = {"serial": serial, "version": version, "model": model, "clean_air_mv": numbers[0], "clean_air_celsius": numbers[1] / 10}
+        said = {"serial": serial, "version": version, "model": model, "clean_air_mv": millivolts, "clean_air_celsius": celsius}
         self._entries.append(event("box_identity", SENSOR, json.dumps(said), self._now))
         if self._converter.trim(SENSOR, trim) or not self._trims:
             entry = Entry(TRIM, self._now, pb.Trim(sensor=SENSOR, trim=trim).SerializeToString())

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.profile import Calibrated, Profile, applicable, apply
-from drivers import as7331, bmp390, first_fleet, icm20948, neo_m9n, opt3001, pms5003, sht45, sps30, veml7700
+from drivers import as7331, bmp390, first_fleet, first_fleet_sample, icm20948, neo_m9n, opt3001, pms5003, sht45, sps30, veml7700
 from logbook.quantities import BY_ID
 
 IMU = icm20948.SENSOR
@@ -134,7 +134,7 @@ def _column(index: int) -> Reader:
 
 
 def _word_of_box(index: int) -> Reader:
-    return lambda raw: str(first_fleet.numbers(raw)[index])
+    return lambda raw: str(first_fleet_sample.numbers(raw)[index])
 
 
 def _float(index: int) -> Reader:

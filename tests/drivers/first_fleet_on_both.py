@@ -354,6 +354,23 @@ def check_a_full_queue_leaves_the_rest_on_the_line():
     assert count == 60 and box.missing == 0
 
 
+def check_what_nobody_reads_for_a_while_waits_and_nothing_of_it_is_lost():
+    line = Line()
+    box, now = started(line)
+    line.coming = b"".join([event(number) for number in range(60)])
+    line.coming = line.coming[:-20]  # the last one is still coming
+    for tick in range(now, now + 500, 10):  # longer than what counts as silence
+        assert box.poll(tick) <= FRAMES_AT_ONCE
+    line.coming += event(59)[-20:]
+    now += 500
+    buf = bytearray(FRAMES_AT_ONCE * RAW_SIZE)
+    count = 0
+    for tick in range(now, now + 200, 10):
+        if box.poll(tick):
+            count += box.read_into(buf) // RAW_SIZE
+    assert count == 60 and box.missing == 0 and box.bad == 0
+
+
 class Still:
     """A line that gives the same bytes again and again, without allocating."""
 
