@@ -12,7 +12,7 @@ the air's: they are neither made nor read, and `gap_reason` and `degraded` say w
 
 from drivers.crc8 import crc8
 from drivers.errors import BAD_CHECKSUM, HEATER_ON, BusError
-from drivers.portable import TYPE_CHECKING, const, elapsed, following, later, reached
+from drivers.portable import TYPE_CHECKING, const, elapsed, following, reached
 
 if TYPE_CHECKING:
     from drivers.faces import I2C
@@ -38,7 +38,7 @@ _WET_MS = const(300_000)  # so long must it be wet before it is heated
 _WET = const(52953)  # 95 %RH
 _HOT = const(41193)  # 65 °C
 
-_RESETTING, _WAITING_RESET, _ASKING_SERIAL, _IDLE, _MEASURING, _READY, _HEATING = range(7)
+_RESETTING, _WAITING_RESET, _ASKING_SERIAL, _IDLE, _MEASURING, _READY, _WARM = range(7)
 
 
 class SHT45:
@@ -55,11 +55,13 @@ class SHT45:
         self._heater = heater
         self._reply = bytearray(RAW_SIZE)
         self._serial = bytearray(TRIM_SIZE)
+        self._warmed = False
+        self._warmed_at = 0
         self.gap_reason = 0
         self.start(0)
 
     def start(self, now: int) -> None:
-        """Begin configuration again from the reset; nothing is sent before the next poll."""
+        """Begin configuration again from the reset; nothing is sent before the next poll. A warm chip stays silent until it is cool."""
         self.configured = False
         self.degraded = 0
         self._state = _RESETTING
@@ -81,10 +83,13 @@ class SHT45:
                 self._state = _READY
                 self._watch(now)
                 return 1
-        elif state == _HEATING:
-            if reached(now, self._next):
+        elif state == _WARM:
+            if elapsed(now, self._warmed_at) >= _HEATING_MS + _COOLING_MS:
+                self._warmed = False
                 self.degraded = 0
                 self._state = _IDLE
+            elif not self.degraded:
+                self.gap_reason = self.degraded = HEATER_ON
         elif state == _RESETTING:
             self._command(now, _SOFT_RESET, _WAITING_RESET)
         elif state == _WAITING_RESET:
@@ -94,7 +99,7 @@ class SHT45:
             self._serial[0:2] = self._reply[0:2]
             self._serial[2:4] = self._reply[3:5]
             self.configured = True
-            self._state = _IDLE
+            self._state = _WARM if self._warmed else _IDLE
             self._next = now
         return 0
 
@@ -110,10 +115,12 @@ class SHT45:
 
     def _measure_or_heat(self, now: int) -> None:
         if self._heater and self._wet and elapsed(now, self._wet_since) >= _WET_MS:
-            self._command(now, _HEAT_110_MW_1_S, _HEATING)
-            self.gap_reason = self.degraded = HEATER_ON
             self._wet = False
-            self._next = later(now, _HEATING_MS + _COOLING_MS)  # its reply is of the warm chip: never read
+            self._warmed = True
+            self._warmed_at = now
+            self._state = _WARM
+            # Last: a command that fails may have been heard. Its reply is of the warm chip: never read.
+            self._i2c.writeto(self._address, _HEAT_110_MW_1_S)
         else:
             self._command(now, _MEASURE_HIGH, _MEASURING)
             self._next = following(self._next, PERIOD_MS, now)

@@ -312,7 +312,6 @@ def check_veml7700_brown_out_and_another_chip():
 
 
 def check_every_poll_and_read_of_a_steady_second_allocates_nothing():
-    buf = bytearray(64)
     options = (
         (Bmp390(NVM), lambda bus: bmp390.BMP390(bus, 0x77, True)),
         (Sht45(SERIAL, WET), lambda bus: sht45.SHT45(bus, 0x44, True)),
@@ -322,23 +321,54 @@ def check_every_poll_and_read_of_a_steady_second_allocates_nothing():
         driver = kind(bus)
         before_it_heats = 300_000 if chip.address == 0x44 else 2900
         running(driver, bus, 0, before_it_heats)
-        now = before_it_heats
-        polls = 0
-        while polls < 120:
-            bus.advance(now)
-            # The mock chips allocate: what they would say is recorded in a dry run on a twin, and answered without a heap.
-            tape = Tape(bus)
-            driver._i2c = tape
-            before = snapshot(driver)
-            count = driver.poll(now)
-            restore(driver, before)
-            tape.rewind()
-            assert without_heap(lambda d=driver, t=now: d.poll(t)) == count
-            if count:
-                assert without_heap(lambda d=driver: d.read_into(buf, 19)) == driver.RAW_SIZE
-            driver._i2c = bus
-            now += 10
-            polls += 1
+        samples = locked(driver, bus, before_it_heats, 120)
+        assert samples or chip.pulses == 1  # the last one is heated instead
+
+
+def check_a_change_of_gain_and_time_allocates_nothing():
+    def uv(*words):
+        return "words", (0, 1838) + words
+
+    changes = (
+        (As7331, as7331.AS7331, uv(100, 200, 50), uv(100, 60_000, 50), 10),  # up to now raised each second; now nearly full
+        (As7331, as7331.AS7331, uv(100, 200, 50), ("words", (0x4000, 1838, 0xFFFF, 200, 50)), 10),  # saturated
+        (As7331, as7331.AS7331, uv(10_000, 200, 50), uv(100, 200, 50), 10),
+        (Veml7700, veml7700.VEML7700, ("counts", 20_000), ("counts", 100), 2),
+        (Veml7700, veml7700.VEML7700, ("counts", 100), ("counts", 60_000), 2),
+        (Veml7700, veml7700.VEML7700, ("counts", 100), ("counts", 0xFFFF), 2),
+    )
+    for chip_kind, kind, first, then, place in changes:
+        chip = chip_kind()
+        setattr(chip, first[0], first[1])
+        bus = Bus(chip)
+        driver = kind(bus)
+        running(driver, bus, 0, 2900)
+        setattr(chip, then[0], then[1])
+        samples = locked(driver, bus, 2900, 220)
+        assert len(samples) >= 2 and len({sample[place:] for sample in samples}) >= 2, (driver.SENSOR, then)
+
+
+def locked(driver, bus, now, polls):
+    """Polls and reads every 10 ms with the heap locked; the samples.
+
+    The mock chips allocate: what they would say is recorded in a dry run on a twin, and answered without a heap."""
+    buf = bytearray(64)
+    samples = []
+    for _ in range(polls):
+        bus.advance(now)
+        tape = Tape(bus)
+        driver._i2c = tape
+        before = snapshot(driver)
+        count = driver.poll(now)
+        restore(driver, before)
+        tape.rewind()
+        assert without_heap(lambda d=driver, t=now: d.poll(t)) == count
+        if count:
+            assert without_heap(lambda d=driver: d.read_into(buf, 19)) == driver.RAW_SIZE
+            samples.append(bytes(buf[19 : 19 + driver.RAW_SIZE]))
+        driver._i2c = bus
+        now += 10
+    return samples
 
 
 class Tape:

@@ -1,14 +1,15 @@
 """Light over decades, and light that changes: gain and time follow, a saturated sample is never a number, each number is as fine as the
 model says of the setting in use. And the heater of the SHT45: no warmed value is delivered."""
 
+import errno
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from chip_bench import Bench
+from chip_bench import Bench, BenchI2C
 
 from drivers import as7331, sht45, veml7700
-from drivers.errors import HEATER_ON
+from drivers.errors import HEATER_ON, BusError
 from sim.chips.as7331 import AS7331
 from sim.chips.sht45 import SHT45
 from sim.chips.veml7700 import VEML7700
@@ -139,6 +140,59 @@ def test_the_heater_dries_a_wet_chip_and_no_warmed_value_is_delivered() -> None:
         assert not [time for time in times if begin <= time < begin + 61_000]
     assert sum(begin < 1_150_000 for begin, *_ in gaps) * 1.0 / 1150 <= 0.10  # the heater's duty
     assert min(later - earlier for (earlier, *_), (later, *_) in zip(gaps, gaps[1:], strict=False)) >= 300_000
+
+
+class Unanswered:
+    """machine.I2C's methods; the heater's command reaches the chip, and is a time-out here, `times` times."""
+
+    def __init__(self, i2c: BenchI2C, times: int) -> None:
+        self._i2c = i2c
+        self._times = times
+        self.heated = False
+        self.readfrom_into = i2c.readfrom_into
+
+    def writeto(self, address: int, buf: bytes) -> int:
+        sent = self._i2c.writeto(address, buf)
+        if buf == b"\x2f":
+            self.heated = True
+            if self._times:
+                self._times -= 1
+                raise OSError(errno.ETIMEDOUT)
+        return sent
+
+
+@pytest.mark.parametrize("trouble", ["the command is a time-out", "the driver is started again", "both"])
+def test_trouble_around_the_heaters_pulse_delivers_no_warmed_value(trouble: str) -> None:
+    """A bus that another chip holds has the supervisor start the driver again; a time-out does not tell whether the chip has heard."""
+    bench = Bench()
+    chip = SHT45(lambda t_us: {"temperature": 281.15, "humidity": 98.0}, bench.record)
+    bus = Unanswered(bench.i2c(chip), 0 if trouble == "the driver is started again" else 1)
+    driver = sht45.SHT45(bus, heater=True)
+    driver.start(0)
+    raw, times, told, begun, restarted = bytearray(6), [], [], 0, False
+    for now in range(0, 400_000, 50):
+        try:
+            if driver.poll(now):
+                driver.read_into(raw)
+                decoded = sht45.decode(driver.trim(), bytes(raw))
+                assert abs(decoded["temperature"] - 281.15) <= SHT45.EPSILON["temperature"] * 1.01, f"{trouble}: warmed, at {now}"
+                times.append(now)
+        except (BusError, OSError):
+            assert trouble != "the driver is started again"
+        if driver.gap_reason:
+            told.append(driver.gap_reason)
+            driver.gap_reason = 0
+        if bus.heated and not begun:
+            begun = now
+        if begun and now == begun + 5000 and trouble != "the command is a time-out":
+            driver.start(now)
+            restarted = True
+        if begun and begun + 6000 < now < begun + 50_000:
+            assert driver.degraded == HEATER_ON
+        bench.wait_us(50_000)
+    assert chip.pulses == 1 and told and set(told) == {HEATER_ON} and driver.degraded == 0
+    assert restarted == (trouble != "the command is a time-out")
+    assert not [time for time in times if begun <= time < begun + 59_000] and times[-1] > 399_000
 
 
 def test_a_warmed_value_would_be_seen() -> None:
