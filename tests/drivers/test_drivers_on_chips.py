@@ -74,6 +74,10 @@ BEYOND = [
     ("icm20948", "angular_rate_z", -600 * 0.01745),
     ("icm20948", "magnetic_field_y", 6e-3),
     ("opt3001", "illuminance", 120_000.0),
+    ("first_fleet", "acceleration_x", 17 * 9.80665),
+    ("first_fleet", "angular_rate_z", -40.0),
+    ("first_fleet", "magnetic_field_y", 6e-3),
+    ("first_fleet", "pm2_5", 8000e-9),
 ]
 
 

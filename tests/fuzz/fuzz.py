@@ -66,7 +66,7 @@ def converted(module: ModuleType, trim: bytes, raw: bytes) -> dict[str, float | 
 
 def exercise(part: Part, module: ModuleType, driver: Any, random_: random.Random, between: Callable[[], None], seen: Counter) -> None:
     """Polls a driver as the supervisor does, and decodes what it delivers."""
-    buffer = bytearray(4 * module.RAW_SIZE + 3)
+    buffer = bytearray(max(4, getattr(module, "FRAMES_AT_ONCE", 1)) * module.RAW_SIZE + 3)
     now = random_.getrandbits(30)
     driver.start(now)
     step = random_.choice(POLL_MS)

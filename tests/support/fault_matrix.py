@@ -14,16 +14,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fault_rig import UNDETECTABLE, WARM_UP_S, Outcome, Rig, Transaction, run
-from parts import PARTS as HEAD_PARTS
-from parts import Part
+from parts import PARTS, Part
 from rich.console import Console
 from rich.table import Table
 
 from sim.faults import Fault
-
-# The first fleet's box is a source of the gateway, not one of the head's sensors; the faults of its line are the same.
-BOX = Part("first_fleet", "uart", "drivers.first_fleet", "FirstFleetBox", "sim.chips.first_fleet", speed=115_200)
-PARTS = (*HEAD_PARTS, BOX) if all(part.name != BOX.name for part in HEAD_PARTS) else HEAD_PARTS
 
 BEGIN_S = 5.0  # by then every part but the PMS5003 delivers
 LONG_S = 3.0
@@ -108,7 +103,8 @@ def steady(part: Part, seed: int, *, hour: bool = False) -> Iterator[Case]:
             yield Case(f"UART: byte {kind}", (fault(kind, skip=choice.randrange(40), times=1),))
             yield Case(f"UART: 2 % {kind} 5 s", (lasting(kind, 5.0, probability=0.02),))
         yield Case("UART: byte late", (fault("late", microseconds=150_000, skip=choice.randrange(40), times=1),))
-        late = 1_000 if part.name == BOX.name else 30_000  # it sends 4000 bytes a second: late ones must not fill its line
+        # 80 of the box's 4000 bytes a second, 30 ms late each, would be 2.4 s a second: no line can be that late
+        late = 1_000 if part.name == "first_fleet" else 30_000
         yield Case("UART: 2 % late 5 s", (lasting("late", 5.0, probability=0.02, microseconds=late),))
         yield Case("UART: line dead 5 s", (lasting("dead", 5.0),), visible=True)
         for _ in range(6):

@@ -63,4 +63,5 @@ PARTS: tuple[Part, ...] = (
     _i2c("SPS30I2C", "sps30_i2c"),
     _uart("PMS5003", "pms5003", 9600),
     _uart("NEOM9N", "neo_m9n", 38_400),
+    _uart("FirstFleetBox", "first_fleet", 115_200),  # a source of the gateway, not one of the head's sensors
 )
