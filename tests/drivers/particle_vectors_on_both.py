@@ -142,6 +142,8 @@ def check_pms_commands():
         (pms5003._WAKE, "424DE400010174"),
     ):
         assert command == H(wire) and sum(command[:5]) == command[5] << 8 | command[6]
+        assert pms5003.checked(command, 7)
+    assert pms5003.checked(H("424DE100010171"), 7)  # active mode: never asked for
 
 
 def check_pms_real_frames():

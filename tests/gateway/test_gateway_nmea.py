@@ -23,6 +23,22 @@ def test_the_common_examples_of_the_standard() -> None:
     assert course.speed == pytest.approx(10.2 / 3.6) and course.bearing == pytest.approx(math.radians(54.7))
 
 
+@pytest.mark.parametrize(
+    ("fields", "check", "decoded"),
+    [
+        ("GPRMC,081836,A,3751.65,S,14507.36,E,000.0,360.0,130998,011.3,E", b"62", None),  # another sentence
+        ("GPRMC,092751.000,A,5321.6802,N,00630.3371,W,0.06,31.66,280511,,,A", b"45", None),
+        ("GPGGA,180126.905,4254.931,N,07702.496,W,0,00,,,M,,M,,", b"54", Gga(False, None, None, None)),
+    ],
+)
+def test_the_published_checksums(fields: str, check: bytes, decoded: Gga | None) -> None:
+    """facts/sensors-and-head.md 1.11 (tests of micropyGPS)."""
+    data = b"$" + fields.encode() + b"*" + check
+    assert sentence(fields) == data + b"\r\n" and decode_nmea(data) == decoded
+    place = decode_nmea(sentence("GPGGA,180126.905,4254.931,N,07702.496,W,1,04,,12.5,M,,M,,"))  # with a fix it is one
+    assert place == Gga(True, pytest.approx(42 + 54.931 / 60), pytest.approx(-(77 + 2.496 / 60)), 12.5)
+
+
 def test_every_hemisphere_and_every_end_of_line() -> None:
     place = decode_nmea(sentence("GNGGA,000000.00,3530.5000,S,13945.2500,W,2,12,0.7,-3.5,M,,M,,")[:-2])
     assert place == Gga(True, -(35 + 30.5 / 60), -(139 + 45.25 / 60), -3.5)
