@@ -45,7 +45,7 @@ ENOUGH = 3  # drains behind a reported gap
 ENOUGH_TO_SUSPECT = 5  # ... to say that samples were lost unseen
 ENOUGH_TO_TEST = 8  # ... to see whether the chip went on
 PATIENCE = 12  # drains: then it is decided, come what may
-SHY_US = 2_000.0  # of fewer than ENOUGH drains a stamp's lateness cannot be seen
+SHY_US = 5_000.0  # of fewer than ENOUGH drains a stamp's lateness cannot be seen: of one this much, of two half
 DECIDABLE = 0.45  # of an interval: a line that is less certain cannot tell numbers apart
 REST_OF_DRAIN = 12  # samples that can follow in other frames of an unfinished drain: a FIFO holds 22, a frame 10
 YOUNG = 2e-4  # a line whose interval is not known better than that (its first 10 s) does not show losses nobody reported
@@ -283,11 +283,11 @@ class ImuSamples:
             latest = np.sort(x[whole])[-1 - number // 6] - interval - STAMP_US  # the phase lies between this and the smallest x
             missing = max(0, min(missing, round((x.min() + latest) / 2 / interval)))
         if not tested:
-            sure = x.min() - error - (SHY_US if number < ENOUGH else 0.0)
+            sure = x.min() - error - (SHY_US / number if number < ENOUGH else 0.0)
             return None, gap.told if gap.suspected else max(gap.told, int(sure // interval))
         beyond = np.count_nonzero(x[whole] > (missing + 1) * interval + error + STAMP_US + LATE_US)
         fits = gap.phase == Phase.GOES_ON or beyond * 3 <= number
-        return max(missing, gap.told) if fits else ANEW, gap.told
+        return missing if fits else ANEW, gap.told
 
     def _decide(self, gap: _Gap, verdict: int) -> list[Settled]:
         """All drains since the gap get their numbers, those that wait their times, and the gap is closed."""
@@ -299,7 +299,8 @@ class ImuSamples:
             self._line.fit()  # what was predicted over the gap can be measured again
             settled = self._date(waiting, verdict)
             self._number = waiting[-1].newest + verdict
-            return self._with(settled, self._close(gap, verdict, 0, int(settled[0].times[0])))
+            # What was told cannot be taken back: if a stamp was later than thought, it is said that it may be too many.
+            return self._with(settled, self._close(gap, verdict, max(0, gap.told - verdict), int(settled[0].times[0])))
         doubt_us = self._line.error_us(drains[0].ticks) if self._line.running else 0.0
         self._line.restart()
         for drain in drains:

@@ -19,7 +19,8 @@ exactly, the line would be known to one interval only; 50 ms and 9.778 ms do not
 below 1 ms (tests/gateway/test_gateway_imu_times.py measures them).
 
 Recovery. When the newest RECENT drains say that the line is not theirs any more, those before are forgotten. After a restart of the chip
-the phase is new, while the interval is still known, to what it can have drifted since."""
+the phase is new, while the interval is still known, to what it can have drifted since; a window of more than 10 s that contradicts this
+(a chip that cooled down while it was off, another head) is believed instead."""
 
 from collections import deque
 
@@ -232,7 +233,8 @@ class SampleTicks:
         settled = len(self._drains) > SETTLED
         whole = np.array([drain.whole and not (drain.late and settled) for drain in self._drains])
         drifted = 1 + DRIFT * (newest.ticks - (self._known_since or 0))
-        shortest, longest = self._known[0] / drifted, self._known[1] * drifted
+        known = self._known[0] / drifted, self._known[1] * drifted
+        shortest, longest = self._possible if settled else known
         for _ in range(ROUNDS):
             stairs = Staircase(number, ticks, number[whole] + 1, ticks[whole] - STAMP_US)
             best = stairs.widest(shortest, longest)
@@ -243,6 +245,8 @@ class SampleTicks:
                 whole[index], self._drains[index].late = False, True
         least = min(0.0, upper - lower) - NOISE_US
         self._shortest, self._longest = stairs.edge(best, shortest, least), stairs.edge(best, longest, least)
+        if self._shortest <= known[1] and known[0] <= self._longest:  # else the window is right: the chip is warmer, or another one
+            self._shortest, self._longest = max(self._shortest, known[0]), min(self._longest, known[1])
         self.interval_us = (self._shortest + self._longest) / 2
         self._number0, self._ticks0 = newest.number, newest.ticks
         self._upper, self._lower = stairs.room(self.interval_us)

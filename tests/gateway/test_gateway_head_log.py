@@ -157,7 +157,8 @@ def test_a_frame_without_a_new_magnetometer_sample_leaves_the_one_before(logging
     logging.add(frames.TRIM, bytes((1,)) + IMU_TRIM)
     logging.imu(0, 1, 100_000)
     stale = bytearray(imu_raw(1))
-    stale[12] = 0
+    stale[14] = 0  # ST1
+    stale[15] ^= 0xFF
     logging.add(frames.SAMPLE, bytes((1, 1)) + bytes(stale), 300_000)
     value = logging.bench.snapshot.build()["values"]["magnetic_field_x"]
     assert value["value"] == pytest.approx(30e-6) and value["reason"] is None

@@ -82,6 +82,19 @@ def test_after_a_restart_of_the_chip_the_interval_is_still_known() -> None:
     assert line.ticks.interval_us == pytest.approx(line.chip.interval(0), rel=1e-4)
 
 
+@pytest.mark.parametrize("changed", [-4e-4, -1e-4, 2e-4, 1e-3, 0.02])
+def test_an_interval_that_is_another_since_the_restart_is_learned_anew(changed: float) -> None:
+    """The chip has another temperature, or it is another chip (the head was changed)."""
+    for seed in range(4):
+        line = Line(seed, NOMINAL_US * 0.995, late=0.01)
+        line.head.run(65)
+        line.ticks.restart(new_ticks=True)
+        line.chip._start_interval *= 1 + changed
+        line.head.run(35)
+        assert line.ticks.interval_us == pytest.approx(line.chip.interval(0), rel=6e-5)  # what 35 s leave open
+        assert np.max(line.errors_ms[-20:]) < 1.0
+
+
 def test_a_phase_that_is_not_the_lines_any_more_is_learned_anew() -> None:
     line = Line(7, NOMINAL_US * 0.99)
     line.head.run(30)
@@ -99,9 +112,9 @@ def test_a_drain_that_is_not_whole_bounds_the_phase_from_above_only() -> None:
     assert line.ticks.ticks_of(0) == pytest.approx(before, abs=100)
 
 
-def test_the_line_costs_less_than_a_hundredth_of_a_core_and_as_much_as_a_few_blocks() -> None:
-    """20 drains a second, one fit among them; the ratio to encoding a second's blocks holds on any machine."""
-    line = Line(9, NOMINAL_US)
+def test_the_line_costs_no_more_than_a_few_blocks() -> None:
+    """20 drains a second, one fit among them, some stamps late; the ratio to encoding a second's blocks holds on any machine."""
+    line = Line(9, NOMINAL_US, late=0.05)
     line.head.run(65)
     assert len(line.at_s) > 900  # the window is full, nearly
 
@@ -123,7 +136,7 @@ def test_the_line_costs_less_than_a_hundredth_of_a_core_and_as_much_as_a_few_blo
         lines.append(then - began)
         blocks.append(time.process_time() - then)
     print(f"a second of drains {min(lines) * 1e3:.2f} ms, its two blocks {min(blocks) * 1e3:.2f} ms")
-    assert min(lines) < 0.005
+    assert min(lines) < 4 * min(blocks)
 
 
 # --- head ticks to boot time
