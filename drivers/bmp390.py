@@ -1,7 +1,10 @@
-"""Bosch BMP390: pressure and its own temperature. One forced measurement a second, or (normal=True) the chip's own pace of 640 ms.
+"""Bosch BMP390: pressure (Pa) and its own temperature (K). I2C 0x77 (SDO high) or 0x76, up to 400 kHz here. One forced measurement a
+second, or (normal=True) the chip's own pace of 640 ms.
 
-Registers, compensation and conversion time: Bosch BMP3_SensorAPI (bmp3.c, bmp3_defs.h), Zephyr bmp388.c. Pressure is oversampled 8x
-(about 0.016 Pa a step after compensation), temperature once, no IIR filter: a filter would smear a door slam over seconds.
+Registers, compensation and conversion time: Bosch BMP3_SensorAPI (bmp3.c, bmp3_defs.h), Zephyr bmp388.c. Pressure is oversampled 8x (about
+0.016 Pa a step after compensation), temperature once, no IIR filter: a filter would smear a door slam over seconds. `poll` raises OSError
+of the bus and BusError: wrong identity, registers at power-on values, bad checksum, time-out, device fault. `decode` gives no number
+("implausible") outside -40 to 85 °C and 30 to 125 kPa, and "not ready" for registers that no measurement has written.
 
 I2C carries no checksum: a flipped bit in a reply cannot be seen in that reply. So everything that decides about a value is read twice,
 while the chip measures nothing: the trim once at the start, status and data of each sample. Two replies that differ are a bad checksum,

@@ -1,7 +1,9 @@
-"""TI OPT3001: illuminance as the eye sees it, automatic range, one commanded conversion of 800 ms a second.
+"""TI OPT3001: illuminance as the eye sees it (lx), automatic range 0.01 to 83 865.6 lx, one commanded conversion of 800 ms a second. I2C
+0x45 (ADDR to VDD), 0x44 (GND), 0x46 (SDA) or 0x47 (SCL), up to 400 kHz here.
 
 Registers: Linux drivers/iio/light/opt3001.c (which measures in single shots too), Zephyr opt3001.c, eldruin/opt300x-rs. Reading the
-configuration clears its ready flag.
+configuration clears its ready flag. `poll` raises OSError of the bus and BusError: wrong identity, registers at power-on values, bad
+checksum, time-out. `decode` says "saturated" above the highest range, "implausible" for a result or a range that cannot be.
 
 I2C carries no checksum, so a flipped bit in a reply cannot be seen in that reply. Single shots make it visible: a conversion has ended
 only when two fields say so (ready flag set, mode back at shutdown), and then the result stays until the next command: it is read twice,

@@ -1,14 +1,18 @@
-"""Sensirion SHT45 (any SHT4x): temperature and relative humidity, one high-precision measurement a second.
+"""Sensirion SHT45 (any SHT4x): temperature (K) and relative humidity (%), one high-precision measurement a second. I2C 0x44 (order
+variants 0x45, 0x46), up to 400 kHz here.
 
-Commands and times: Linux drivers/hwmon/sht4x.c, Sensirion embedded-sht sht4x.c. The chip does not stretch the clock: while it measures it
-answers a read with NACK. A command is written, stopped, waited for and then read: never one combined transaction. Each word carries a
-CRC, commands differ from each other in two bits or more, and an unknown one is not acknowledged: no single flipped bit passes.
+Commands and times: Linux drivers/hwmon/sht4x.c, Sensirion embedded-sht sht4x.c. `poll` raises OSError of the bus (no acknowledge for more
+than 50 ms) and BusError: bad checksum. `decode` gives no number outside -40 to 125 °C ("implausible"). The chip does not stretch the
+clock: while it measures it answers a read with NACK. A command is written, stopped, waited for and then read: never one combined
+transaction. Each word carries a CRC, commands differ from each other in two bits or more, and an unknown one is not acknowledged: no
+single flipped bit passes.
 
 Heater (off unless heater=True): where water condenses on the chip it reads 100 % long after the air is dry again. After 5 min at 95 % or
 more, below 65 °C (the heater's limit: with its own warmth the chip stays below 125 °C), one pulse of 110 mW for 1 s: 0.11 J turns some 45
 µg of water to vapour, a film of 20 µm on the chip; the pulse of 0.1 s a tenth of that. At most one pulse in 5 min is 0.3 % of the time;
 Sensirion's limit is 10 % (general knowledge, unverified). The measurement of the pulse and the 60 s after it are the chip's warmth, not
-the air's: they are neither made nor read, and `gap_reason` and `degraded` say why. That 60 s suffice is unverified on hardware."""
+the air's: they are neither made nor read, and `gap_reason` and `degraded` say why, also when the driver is started again meanwhile. That
+60 s suffice is unverified on hardware. Limit: a head that loses its own power within them does not know of the pulse."""
 
 from drivers.crc8 import crc8
 from drivers.errors import BAD_CHECKSUM, HEATER_ON, BusError
@@ -177,5 +181,6 @@ def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
     # Both words 8000 is what a chip says that took damage (elixir-sensors/sht4x issue 29 quotes Sensirion).
     if not -40.0 <= celsius <= 125.0 or temperature == humidity == 0x8000:
         return {"temperature": "implausible", "humidity": "implausible"}
-    # By the data sheet the formula leaves 0..100 % in fog and at very dry air; the value is cropped there.
+    # By the data sheet (4.6) the formula leaves 0..100 % in fog and at very dry air, and is cropped there, as in Sensirion's own code: "air
+    # that holds all it can" and "dry" are what was measured. The raw words keep the excess (-6 to 119 %).
     return {"temperature": celsius + 273.15, "humidity": min(100.0, max(0.0, percent))}

@@ -1,17 +1,19 @@
-"""Vishay VEML7700: illuminance up to 140 klx, one commanded measurement a second; gain and integration time follow the light.
+"""Vishay VEML7700: illuminance (lx) up to 140 klx, one commanded measurement a second; gain and integration time follow the light. The
+spare of the OPT3001. I2C 0x10, up to 400 kHz here.
 
-Registers: eldruin/veml6030-rs, Linux drivers/iio/light/veml6030.c, Adafruit VEML7700. 0.0042 lx a count at 2x and 800 ms: data sheet rev.
-1.7 (2023); older sources have 0.0036, 17 % low. The correction above 1000 lx is Vishay's polynomial (application note 84323): it rises
-for all counts, but it does not join on: at 1000 lx it gives 1075, so no reading falls between. How it holds up to 140 klx is unverified;
-more than that is reported as saturated.
+`poll` raises OSError of the bus and BusError: wrong identity, registers at power-on values, bad checksum. `decode` says "saturated" for a
+full counter and beyond 140 klx, "implausible" for a setting that cannot be. Registers: eldruin/veml6030-rs, Linux
+drivers/iio/light/veml6030.c, Adafruit VEML7700. 0.0042 lx a count at 2x and 800 ms: data sheet rev. 1.7 (2023); older sources have 0.0036,
+17 % low. The correction above 1000 lx is Vishay's polynomial (application note 84323): it rises for all counts, but it does not join on:
+at 1000 lx it gives 1075, so no reading falls between. How it holds up to 140 klx is unverified; more than that is reported as saturated.
 
-The chip has no ready flag and no identity register of old: it is known by holding what is written to its threshold register, which
-nothing here uses otherwise. That mark also shows a brown-out. It is shut down between measurements, so that an integration begins with
-the command (wake-up 2.5 ms: Adafruit) and its result is read when the next one is half done: nothing changes then. That the first result
-after a shutdown is whole is unverified on hardware.
+The chip has no ready flag and no identity register of old: it is known by holding what is written to its threshold register, which nothing
+here uses otherwise. That mark also shows a brown-out. It is shut down between measurements, so that an integration begins with the command
+(wake-up 2.5 ms: Adafruit) and its result is read when the next one is half done: nothing changes then. That the first result after a
+shutdown is whole is unverified on hardware.
 
-I2C carries no checksum, so a flipped bit in a reply cannot be seen in that reply: the counts are read twice, and replies that differ are
-a bad checksum, read again at the next poll. Settings are read back before an integration and after it, before its counts are believed."""
+I2C carries no checksum, so a flipped bit in a reply cannot be seen in that reply: the counts are read twice, and replies that differ are a
+bad checksum, read again at the next poll. Settings are read back before an integration and after it, before its counts are believed."""
 
 from drivers.errors import BAD_CHECKSUM, POWER_ON_VALUES, WRONG_IDENTITY, BusError
 from drivers.portable import TYPE_CHECKING, const, elapsed, following, reached

@@ -2,8 +2,8 @@
 
 A sensor that lost time may keep its old pace afterwards (1.9 periods, then 0.1: nothing is missing) or begin a new one (1.9, 1.0, 1.9,
 1.0 …: almost one is missing each time). So what is left over of a period is carried: samples delivered and samples reported add up to the
-periods that passed, to within one. Carrying the small difference of every sample would count the chip's own clock as loss (an OPT3001
-converts in 720 to 880 ms instead of 800); so an interval within an eighth of the period is one sample, whatever it was, and moves the
+periods that passed, to within one. Carrying the small difference of every sample would count the chip's own clock as loss (an SPS30
+and a BMP390 in normal mode keep their pace by oscillators of their own); so an interval within an eighth of the period is one sample, whatever it was, and moves the
 estimate of the chip's pace, by which interruptions are then divided. Within 0.8 % of the nominal period the nominal counts: that is
 jitter of the polling, of which a sixteenth of a period is allowed for.
 

@@ -70,7 +70,7 @@ def _as7331(counts, gain_code, time_code, status=0x0803, temperature=1838):
 
 
 def check_as7331_irradiance():
-    # counts, gain code (2048x = 0, 4x = 9, 2x = 10, 1x = 11), µW/cm² by Adafruit: 340.447 a step at 1x and 1 ms, where the data sheet has 340
+    # counts, gain code (2048x = 0, 4x = 9, 2x = 10, 1x = 11), µW/cm² by Adafruit: 340.447 a step at 1x and 1 ms, the data sheet has 340
     for counts, gain, adafruit in ((385, 0, 1.0), (1000, 9, 1329.870), (20000, 10, 53194.805), (65535, 11, 348612.16)):
         near(counts * as7331.irradiance_per_count(348_160.0, gain << 4 | 6) * 100 * 340.446753 / 340.0, adafruit, 0.01)
         if counts < 65535:  # which decodes to "saturated"
