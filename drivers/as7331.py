@@ -1,8 +1,15 @@
-"""ams-OSRAM AS7331: UV-A, UV-B and UV-C irradiance, one commanded measurement of 64 ms a second; the gain follows the light.
+"""ams-OSRAM AS7331: UV-A, UV-B and UV-C irradiance (W/m²) and its own temperature (K), one commanded measurement of 64 ms a second; the
+gain follows the light. I2C 0x74 to 0x77 (A1 A0), up to 400 kHz here.
 
-Registers, factors, sequence: Linux drivers/iio/light/as73211.c, SparkFun sfDevAS7331, data sheet DS001047 v4-00. The same address means
-another register in configuration and in measurement state: OSR is the one register both states share, so every step goes through it. The
-internal clock stays at 1.024 MHz (CCLK 0). Nothing is sent to the chip while it converts: traffic disturbs it.
+Registers, factors, sequence: Linux drivers/iio/light/as73211.c, SparkFun sfDevAS7331, data sheet DS001047 v4-00. Adafruit's factors are
+0.13 % (UV-A) to 0.56 % (UV-C) higher. The same address means another register in configuration and in measurement state: OSR is the one
+register both states share, so every step goes through it. The internal clock stays at 1.024 MHz (CCLK 0). `poll` raises OSError of the bus
+and BusError: wrong identity, registers at power-on values, bad checksum, time-out. `decode` says "saturated" with either overflow flag or
+a full counter, "not ready" without new data, "implausible" for a setting that cannot be and outside -40 to 85 °C.
+
+Traffic disturbs a conversion (Linux keeps the bus locked for it; how much, on hardware, is unverified). Nothing is sent to this chip while
+it converts; what is sent to others on its bus is not in its hands: `quiet` is True meanwhile, for who polls them. On the head it has I2C1
+for itself; `cruisers sense` on a machine's one bus lets the other chips wait.
 
 Gain (1x to 2048x; at 64 ms full scale is 3482 to 1.7 W/m² of UV-A, one step 0.053 to 0.000026): a saturated sample sets 1x for the next
 one, one above 80 % halves the gain, one below 5 % doubles it. So a drive out of a tunnel costs one saturated sample, and dusk is followed
@@ -55,7 +62,7 @@ _RESETTING, _WAITING_RESET, _IDLE, _CONVERTING, _FETCHING, _CHECKING, _READY = r
 
 
 class AS7331:
-    """The chip on an I2C bus with machine.I2C's methods."""
+    """The chip on an I2C bus with machine.I2C's methods. `quiet`: it converts, and wants no traffic on its bus (for 88 ms at most)."""
 
     SENSOR = SENSOR
     RAW_SIZE = RAW_SIZE
@@ -80,6 +87,7 @@ class AS7331:
         """Begin configuration again from the reset; nothing is sent before the next poll."""
         self.configured = False
         self.degraded = 0
+        self.quiet = False
         self._state = _RESETTING
         self._since = now
         self._next = now
@@ -138,10 +146,12 @@ class AS7331:
         self._verify()
         self._write(_OSR, _START_MEASUREMENT)
         self._next = following(self._next, PERIOD_MS, now)
+        self.quiet = True
         self._state = _CONVERTING
         self._since = now
 
     def _look(self, now: int) -> None:
+        self.quiet = False
         self._read(_OSR, self._status)
         if self._status[0] & _STATE != _MEASUREMENT:  # after a brown-out it is in configuration state, with other meanings
             raise BusError(POWER_ON_VALUES)

@@ -154,6 +154,11 @@ class Part:
         return self._watched.failures
 
     @property
+    def quiet(self) -> bool:
+        """It converts, and traffic on its bus would disturb it."""
+        return bool(getattr(self._watched.driver, "quiet", False))
+
+    @property
     def settled(self) -> bool:
         """Nothing more is to be waited for: it has delivered, or it is not there."""
         return self.readings.samples > 0 or (self._watched.state == frames.ABSENT and self.failures > 0)

@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -106,8 +106,7 @@ def _follow(parts: list[Part], request: Request) -> None:
         if live is not None:
             live.start()
         while not ending and time.monotonic() - begin < patience:
-            for part in parts:
-                part.step(_now_ms())
+            turn(parts, _now_ms)
             if quiet and request.seconds is None and all(part.settled for part in parts):
                 break
             if live is not None and time.monotonic() - shown >= SHOW_EVERY:
@@ -119,6 +118,14 @@ def _follow(parts: list[Part], request: Request) -> None:
             live.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def turn(parts: Iterable[Part], now_ms: Callable[[], int]) -> None:
+    """Each part is asked once; while one wants its bus quiet (AS7331), the others on it wait for the next turn: their chips keep."""
+    parts = list(parts)
+    for part in parts:
+        if part.quiet or isinstance(part.place.at, str) or not any(other.quiet for other in parts):
+            part.step(now_ms())
 
 
 # --- what is shown
