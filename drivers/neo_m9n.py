@@ -16,16 +16,17 @@ extensions of 30) is SparkFun's."""
 
 from drivers import ubx
 from drivers.errors import BAD_CHECKSUM, POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError
-from drivers.nav_pvt import QUANTITIES, RAW_SIZE, decode
 from drivers.portable import TYPE_CHECKING, const, elapsed
 
 if TYPE_CHECKING:
     from drivers.faces import TunableUART
+    from drivers.nav_pvt import QUANTITIES, decode
 
-__all__ = ("NEOM9N", "PERIOD_MS", "QUANTITIES", "RAW_SIZE", "SENSOR", "TRIM_SIZE", "decode")
+__all__ = ("QUANTITIES", "decode")
 
 SENSOR = "neo_m9n"
-_PVT_SIZE = const(92)  # RAW_SIZE
+_PVT_SIZE = const(92)
+RAW_SIZE = _PVT_SIZE
 TRIM_SIZE = 30
 PERIOD_MS = 1000
 
@@ -258,3 +259,14 @@ class NEOM9N:
         self._state = _STREAMING
         self._since = now
         self._wait = self.PERIOD_MS + _FIRST_MS
+
+
+def __getattr__(name: str) -> object:
+    """What a message means (QUANTITIES, decode) is loaded when it is asked for: the head only moves bytes and needs its room."""
+    if name not in __all__:
+        raise AttributeError(name)
+    from drivers import nav_pvt
+
+    found: object = getattr(nav_pvt, name)
+    globals()[name] = found
+    return found

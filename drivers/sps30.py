@@ -20,25 +20,16 @@ import struct
 from drivers.errors import BAD_CHECKSUM, DEVICE_FAULT, FAN_CLEANING, OTHER, POWER_ON_VALUES, TIME_OUT, BusError
 from drivers.portable import TYPE_CHECKING, const, elapsed
 from drivers.shdlc import Reply, request
+from drivers.sps30_values import CLEANING_MS, FAILURES, FAN_SPEED, HOLD_MS, RAW_SIZE, SLEEP_SINCE, STATUS_SINCE, TRIM_SIZE
+from drivers.sps30_values import QUANTITIES as QUANTITIES
+from drivers.sps30_values import decode as decode
 
 if TYPE_CHECKING:
     from drivers.faces import UART
 
 SENSOR = "sps30"
-QUANTITIES = (
-    "pm1", "pm2_5", "pm4", "pm10", "particles_0_5", "particles_1", "particles_2_5", "particles_4", "particles_10", "particle_size",
-)  # fmt: skip
-_DATA_SIZE = const(40)
-RAW_SIZE = _DATA_SIZE  # ten big endian floats
-TRIM_SIZE = 34  # firmware major, minor, serial (at most 32 ASCII)
+_DATA_SIZE = const(40)  # RAW_SIZE
 PERIOD_MS = 1000
-
-SLEEP_SINCE = const(0x0200)  # firmware: major << 8 | minor
-STATUS_SINCE = const(0x0202)
-FAILURES = const(0x30)  # lowest byte of the status register: laser, fan
-FAN_SPEED = const(0x20)  # byte above the middle: bit 21
-HOLD_MS = const(3000)  # a failure must stay away for so long
-CLEANING_MS = const(11_000)
 
 _START = const(0x00)
 _STOP = const(0x01)
@@ -333,25 +324,3 @@ class SPS30:
             self._step = _FALLING_ASLEEP if self._version >= SLEEP_SINCE else _ASLEEP
         elif step == _FALLING_ASLEEP:
             self._step = _ASLEEP
-
-
-# The sensor's highest value in its own unit, SI per own unit: µg/m³, 1/cm³ and µm (data sheet, table 1 and section 4.3).
-_MASS = (1000.0, 1e-9)
-_NUMBER = (3000.0, 1e6)
-_VALUES = (_MASS, _MASS, _MASS, _MASS, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _NUMBER, (10.0, 1e-6))
-
-
-def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
-    """SI values of one sample, or why there is none. ValueError if the length is wrong; `trim` is only the identity."""
-    if len(raw) != RAW_SIZE:
-        raise ValueError("sps30: wrong length of raw")
-    values: dict[str, float | str] = {}
-    for index, (highest, factor) in enumerate(_VALUES):
-        number = struct.unpack_from(">f", raw, 4 * index)[0]
-        if number > highest:
-            values[QUANTITIES[index]] = "implausible" if number > 1e9 else "saturated"
-        elif number >= 0.0:
-            values[QUANTITIES[index]] = number * factor
-        else:  # negative, or not a number
-            values[QUANTITIES[index]] = "implausible"
-    return values

@@ -11,9 +11,9 @@ import struct
 from drivers.crc8 import crc8
 from drivers.errors import BAD_CHECKSUM, DEVICE_FAULT, FAN_CLEANING, TIME_OUT, BusError
 from drivers.portable import TYPE_CHECKING, const, elapsed
-from drivers.sps30 import CLEANING_MS, FAILURES, FAN_SPEED, HOLD_MS, SLEEP_SINCE, STATUS_SINCE
-from drivers.sps30 import QUANTITIES as QUANTITIES
-from drivers.sps30 import decode as decode  # the same ten floats
+from drivers.sps30_values import CLEANING_MS, FAILURES, FAN_SPEED, HOLD_MS, RAW_SIZE, SLEEP_SINCE, STATUS_SINCE, TRIM_SIZE
+from drivers.sps30_values import QUANTITIES as QUANTITIES
+from drivers.sps30_values import decode as decode
 
 if TYPE_CHECKING:
     from drivers.faces import I2C
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 SENSOR = "sps30"
 ADDRESSES = (0x69,)
 _WORDS = const(20)
-RAW_SIZE = 40  # ten big endian floats, their CRCs checked and taken out
-TRIM_SIZE = 34  # firmware major, minor, serial (at most 32 ASCII)
 PERIOD_MS = 1000
 
 _ASK_AGAIN_MS = const(100)

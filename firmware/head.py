@@ -11,16 +11,16 @@ import sys
 import time
 
 from drivers.portable import TYPE_CHECKING, const, elapsed
-from firmware.frames import DEGRADED, HEAD, PARTS_REFUSED, PAYLOAD_MAX
 from firmware.link import Link
 from firmware.outbox import Outbox
 from firmware.ring import Ring
 from firmware.ticks import Ticks, milliseconds
+from firmware.wire import DEGRADED, HEAD, PARTS_REFUSED, PAYLOAD_MAX
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from firmware.parts import Fit
+    from firmware.parts import Row
 
 VERSION = "0.1.0"
 
@@ -49,17 +49,17 @@ def _text(about: dict) -> str:
 
 class Head:
     """All parts of the head, put together on `machine` (MicroPython's module). `ring` was made before all else (it is a third of the
-    heap), and then `fit`."""
+    heap), and then `rows` and `parts_error` (firmware.parts.load)."""
 
-    def __init__(self, ring: Ring, machine: "ModuleType", fit: "Fit") -> None:
+    def __init__(self, ring: Ring, machine: "ModuleType", rows: "list[Row]", parts_error: str) -> None:
         from firmware.board import sensors  # not kept: main.forget
 
         self._machine = machine
         self._ring = ring
         self._outbox = Outbox(ring, Ticks(), random_boot())
-        self._groups = sensors(machine, self._outbox, fit)
-        self._parts_error = fit.error
-        if fit.error:
+        self._groups = sensors(machine, self._outbox, rows)
+        self._parts_error = parts_error
+        if parts_error:
             self._outbox.state(HEAD, DEGRADED, PARTS_REFUSED, 0)
         readable = select.poll()
         readable.register(sys.stdin, select.POLLIN)

@@ -9,9 +9,9 @@ import select
 import struct
 
 from drivers.portable import TYPE_CHECKING, const, elapsed
-from firmware.frames import ACK, ENCODED_MAX, HEADER_SIZE, HELLO, HELLO_REQUEST, PING, PONG, decode_in_place
 from firmware.outbox import Outbox
 from firmware.supervisor import Watched
+from firmware.wire import ACK, ENCODED_MAX, HEADER_SIZE, HELLO, HELLO_REQUEST, PING, PONG, decode_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,12 @@
 """Where the head starts: the board's own main.py is `import firmware.main; firmware.main.run()`."""
 
+from drivers.portable import TYPE_CHECKING
 from firmware.ring import Ring
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from firmware.head import Head
 
 # Before anything else is imported: 64 kB in one piece are only certain in an empty heap.
 RING = Ring()
@@ -11,21 +17,40 @@ _SWEEP_BYTES = 4096
 _LAST_WORDS_MS = 200  # for the text to leave
 
 
-def forget() -> None:
-    """Give the memory back (5 kB) of what was only needed to put the head together."""
+def forget(*names: str) -> None:
+    """Give back the memory of modules that were only needed to put the head together."""
     import sys
 
-    import firmware
+    for name in names:
+        if name in sys.modules:
+            room, module = name.split(".")
+            del sys.modules[name]
+            delattr(sys.modules[room], module)
 
-    for name in ("parts", "board"):
-        del sys.modules["firmware." + name]
-        delattr(firmware, name)
+
+def put_together(machine: "ModuleType") -> "Head":
+    """The head, in the order that needs the least memory at once: the drivers, and without the list of parts (6 kB) the rest."""
+    import gc
+
+    gc.threshold(_SWEEP_BYTES)
+    import asyncio  # noqa: F401  # large: it finds its place now
+
+    from firmware.parts import load
+
+    rows, error = load()
+    del load
+    forget("firmware.parts", "drivers.addresses")
+    from firmware.head import Head
+
+    head = Head(RING, machine, rows, error)
+    forget("firmware.board")
+    gc.threshold(-1)
+    return head
 
 
 def run() -> None:
     """Run the head until the power goes. An unexpected error is written to the line as text (the gateway counts a bad frame) and resets the
     chip: a head that has lost a task must not look alive."""
-    import gc
     import sys
     import time
 
@@ -34,19 +59,9 @@ def run() -> None:
 
     micropython.kbd_intr(-1)  # 0x03 is data: it must not interrupt
     try:
-        gc.threshold(_SWEEP_BYTES)
         import asyncio
 
-        from firmware.parts import Fit
-
-        fit = Fit()
-        from firmware.head import Head
-
-        head = Head(RING, machine, fit)
-        del fit, Fit
-        forget()
-        gc.threshold(-1)
-        asyncio.run(head.run())
+        asyncio.run(put_together(machine).run())
     except Exception as error:  # noqa: BLE001  # whatever it is, the answer is the same
         sys.print_exception(error)
         time.sleep_ms(_LAST_WORDS_MS)

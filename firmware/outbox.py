@@ -3,7 +3,9 @@
 import struct
 
 from drivers.portable import TYPE_CHECKING, const
-from firmware.frames import (
+from firmware.ring import Ring
+from firmware.ticks import Ticks
+from firmware.wire import (
     BODY_BUFFER,
     ENCODED_MAX,
     GAP,
@@ -17,8 +19,6 @@ from firmware.frames import (
     TRIM,
     encode,
 )
-from firmware.ring import Ring
-from firmware.ticks import Ticks
 
 if TYPE_CHECKING:
     from firmware.faces import Driver

@@ -5,16 +5,21 @@ another address than its first, `address`:
 
     [{"part": "icm20948"}, {"part": "bmp390", "address": 118}, {"part": "pms5003"}]
 
-A list that makes no sense (no JSON, an unknown part, an address it cannot have, two parts at one address or on one line, a driver that is
-not on the flash) does not stop the head: it runs the standard fit, says why in HELLO (`parts_error`) and reports STATE of itself."""
+A list that makes no sense (no JSON, an unknown part, an address it cannot have, two parts in one place or at one address, a driver that is
+not on the flash) does not stop the head: it runs the standard fit, says why in HELLO (`parts_error`) and reports STATE of itself.
+
+A spare stands in the place of the standard part, never beside it: 20 s of ring and the heap are counted for one part in each place
+(tests/firmware). So the longest list has seven parts: the standard fit, or spares in it, and a GNSS receiver."""
 
 import json
 
 from drivers.portable import TYPE_CHECKING, const
-from firmware.frames import SENSORS
+from firmware.wire import SENSORS
 
 if TYPE_CHECKING:
     from typing import Any
+
+    Row = tuple[int, Any, str, int, int]
 
 FILE = "parts.json"
 _LONGEST = const(1024)  # bytes; all parts with an address each take 400
@@ -36,32 +41,32 @@ PARTS = {
     "neo_m9n": (9, "NEOM9N", UART0, 0, 38_400),  # it finds its speed itself
 }
 STANDARD = ("icm20948", "bmp390", "sht45", "opt3001", "as7331", "sps30")  # also the names of the sensors
+# The places that more than one part can take; every other part has its own.
+PLACES = {"opt3001": "light", "veml7700": "light", "sps30": "particles", "sps30_i2c": "particles", "pms5003": "particles"}
 
 _LARGEST = ("icm20948", "sps30", "sps30_i2c", "pms5003", "neo_m9n")
 
 
-class Fit:
-    """What is fitted, and the drivers for it, imported: only these, and the largest first, because compiling one of them takes 40 kB for a
-    moment. So this is made before anything else but the ring. `error` says why the file is not followed ("" if it is)."""
+def load(path: str = FILE) -> "tuple[list[Row], str]":
+    """What is fitted, a row each (sensor number, driver's class, wire, address, speed), and why the file is not followed ("" if it is).
 
-    def __init__(self, path: str = FILE) -> None:
-        self.parts, self.error = fitted(path)
-        try:
-            self.kinds = _drivers(self.parts)
-        except ImportError:
-            self.parts, self.error = standard(), "a driver is missing"
-            self.kinds = _drivers(self.parts)
+    Only these drivers are imported, and the largest first: while one is compiled, it takes 40 kB for a moment. So this is called before
+    anything else but the ring is made. The result keeps nothing of this module alive."""
+    parts, error = fitted(path)
+    try:
+        return _rows(parts), error
+    except ImportError:
+        return _rows(standard()), "a driver is missing"
 
 
-def _drivers(parts: "list[tuple[str, int]]") -> "dict[str, Any]":
-    """The class of each part."""
+def _rows(parts: "list[tuple[str, int]]") -> "list[Row]":
     kinds = {}
     for largest in (True, False):
         for name, _ in parts:
             if (name in _LARGEST) == largest:
                 kind = PARTS[name][1]
                 kinds[name] = getattr(__import__("drivers." + name, None, None, (kind,)), kind)
-    return kinds
+    return [(PARTS[name][0], kinds[name], PARTS[name][2], address, PARTS[name][4]) for name, address in parts]
 
 
 def standard() -> "list[tuple[str, int]]":
@@ -94,7 +99,7 @@ def chosen(listed: object) -> "tuple[list[tuple[str, int]], str]":
     if not isinstance(listed, list) or not listed:
         return fit, "not a list of parts"
     on_i2c = []
-    taken: dict[object, str] = {}  # sensor numbers and UARTs
+    taken: dict[str, str] = {}  # places
     for index, entry in enumerate(listed):
         where = f"entry {index + 1}: "
         if not isinstance(entry, dict) or "part" not in entry:
@@ -108,14 +113,11 @@ def chosen(listed: object) -> "tuple[list[tuple[str, int]], str]":
             return fit, where + "unknown key"
         if type(address) is not int or (wire[0] == "U" and "address" in entry):
             return fit, where + "no such address"
-        if number in taken:
-            return fit, f"{taken[number]} and {name}: both are {SENSORS[number]}"
-        taken[number] = name
+        place = PLACES.get(name, name)
+        if place in taken:
+            return fit, f"{taken[place]} and {name}: one place for both ({place})"
+        taken[place] = name
         if wire[0] == "I":
             on_i2c.append((SENSORS[number], int(wire[3]), address))
-        elif wire in taken:
-            return fit, f"{taken[wire]} and {name}: one {wire} for both"
-        else:
-            taken[wire] = name
         fit.append((name, address))
     return fit, clash(on_i2c)

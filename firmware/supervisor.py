@@ -17,9 +17,9 @@ counted. GAP frames are never more than the SAMPLE frames they stand before, or 
 
 from drivers.errors import BUS_STUCK, DEVICE_FAULT, NO_ACKNOWLEDGE, OTHER, POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError, from_oserror
 from drivers.portable import TYPE_CHECKING, const, elapsed
-from firmware.frames import ABSENT, CONFIGURING, DEGRADED, FAILED, OK
 from firmware.outbox import Outbox
 from firmware.schedule import Schedule
+from firmware.wire import ABSENT, CONFIGURING, DEGRADED, FAILED, OK
 
 if TYPE_CHECKING:
     from firmware.faces import Bus, Driver

@@ -10,7 +10,7 @@ import pytest
 import serial
 
 from firmware import frames
-from firmware.board import STANDARD
+from firmware.parts import STANDARD
 from sim.clock import Clock
 from sim.head import SimulatedHead
 

@@ -1,18 +1,27 @@
 """The room as a whole: compiles for the head, fits into its heap, imports only what is there."""
 
 import ast
+import itertools
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import both_interpreters as both
 import pytest
 
-from firmware import frames
+from firmware import frames, parts
+from sim.compiled import compiled
 
 FILES = sorted((both.REPO / "firmware").glob("*.py"))
 MICROPYTHON_HAS = {"array", "asyncio", "gc", "json", "machine", "micropython", "os", "select", "struct", "sys", "time"}
 SPARE_BYTES = 16_000  # of 192 kB, on a 64-bit host where objects take twice the RP2040's room
+LONGEST_SPARE_BYTES = 12_000  # with the longest lists of parts
+LONGEST = [
+    ("icm20948", "bmp390", "sht45", light, "as7331", particles, "neo_m9n")
+    for light in ("opt3001", "veml7700")
+    for particles in ("sps30", "sps30_i2c", "pms5003")
+]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -68,14 +77,7 @@ sys.modules["machine"] = machine
 FITS = """
 import gc
 import firmware.main
-gc.threshold(4096)
-import asyncio
-from firmware.parts import Fit
-fit = Fit()
-from firmware.head import Head
-head = Head(firmware.main.RING, machine, fit)
-del fit, Fit
-firmware.main.forget()
+head = firmware.main.put_together(machine)
 gc.collect()
 print(gc.mem_free(), len(head.hello()))
 """
@@ -90,14 +92,9 @@ print((said[0].payload[1], said[0].payload[2]) if said and said[0].type == STATE
 """
 
 WATCHED = """
-import asyncio, gc
-import firmware.main
-gc.threshold(4096)
 import asyncio
-from firmware.parts import Fit
-fit = Fit()
-from firmware.head import Head
-head = Head(firmware.main.RING, machine, fit)
+import firmware.main
+head = firmware.main.put_together(machine)
 async def work(tasks, seconds):
     for _ in range(seconds * 20):
         for task in tasks:
@@ -133,11 +130,41 @@ def test_the_whole_head_fits_into_192_kb_with_room_to_work() -> None:
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("names", LONGEST, ids=lambda names: f"{names[3]}-{names[5]}")
+def test_the_longest_lists_of_parts_fit_into_192_kb_as_they_are_flashed(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """As bytecode. A list that does not fit would reset the head for ever."""
+    (tmp_path / "parts.json").write_text(json.dumps([{"part": name} for name in names]))
+    result = subprocess.run(
+        [str(both.BIN / "micropython"), "-X", f"heapsize={both.HEAP}", "-c", MACHINE + FITS + TELLS],
+        cwd=tmp_path,
+        env={**os.environ, "MICROPYPATH": f"{compiled(both.REPO)}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4, result.stdout + result.stderr
+    spare, hello = map(int, lines[0].split())
+    assert spare > LONGEST_SPARE_BYTES and hello <= frames.PAYLOAD_MAX
+    assert sum(map(len, ast.literal_eval(lines[1]))) == 7 and "parts_error" not in lines[2]
+
+
+def test_the_longest_lists_are_all_there_are() -> None:
+    places: dict[str, set[str]] = {}
+    for name in parts.PARTS:
+        places.setdefault(parts.PLACES.get(name, name), set()).add(name)
+    assert {frozenset(fit) for fit in itertools.product(*places.values())} == {frozenset(names) for names in LONGEST}
+    assert all(parts.chosen([{"part": name} for name in names])[1] == "" for names in LONGEST)
+
+
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("listed", "sensors", "words"),
     [
         ('[{"part": "pms5003"}, {"part": "veml7700"}, {"part": "icm20948"}]', "[[7, 1], [], [8]]", ""),
         ('[{"part": "icm20948"}, {"part": "sps30_i2c"}]', "[[1, 6], [], []]", ""),
+        ('[{"part": "sps30"}, {"part": "pms5003"}]', "[[1, 2, 3, 4], [5], [6]]", "sps30 and pms5003: one place"),
         ('[{"part": "opt3001", "address": 68}, {"part": "sht45"}]', "[[1, 2, 3, 4], [5], [6]]", "opt3001 and sht45 clash"),
         ("no JSON", "[[1, 2, 3, 4], [5], [6]]", "not JSON"),
     ],
