@@ -40,10 +40,18 @@ class HeadLog:
     """Collects the frames that the link has accepted; `commit()` writes them as one batch. One thread.
 
     `trims()` (any thread) are the messages to restate at the start of a segment. `known` are the head's boots of which a recorder before
-    this one has frames, `since_ns` is the boot time of the newest of these (0: there is none in this boot of the kernel)."""
+    this one has frames, `since_ns` is the boot time of the newest of these, `imu_since_ns` that of the newest IMU sample (0: there is
+    none in this boot of the kernel)."""
 
     def __init__(
-        self, journal: Journal, snapshot: Snapshot, clock: Clock, converter: Converter, known: Collection[int] = (), since_ns: int = 0
+        self,
+        journal: Journal,
+        snapshot: Snapshot,
+        clock: Clock,
+        converter: Converter,
+        known: Collection[int] = (),
+        since_ns: int = 0,
+        imu_since_ns: int = 0,
     ) -> None:
         self._journal = journal
         self._snapshot = snapshot
@@ -51,7 +59,7 @@ class HeadLog:
         self._converter = converter
         self._boot = 0
         self._clock = HeadClock()
-        self._imu_samples = ImuSamples(self._clock)
+        self._imu_samples = ImuSamples(self._clock, last_ns=imu_since_ns)
         self._trims: tuple[Entry, ...] = ()
         self._typed_ns = 0
         self._known = frozenset(known)
@@ -78,9 +86,12 @@ class HeadLog:
             if since is not None and boot not in self._known:
                 self._last[HEAD] = max(since, clock.boottime_ns(0))
                 self._entries.append(gap(HEAD, reason, since, self._last[HEAD]))
+            if not self._boot and boot in self._known:
+                self._imu_samples.resume(clock)
+            else:
+                self._settled(self._imu_samples.reboot(clock, reason))
             self._boot = boot
             self._clock = clock
-            self._settled(self._imu_samples.reboot(clock, reason))
             self._converter.forget()
             self._snapshot.head(None)
             # what the head is, in the record of what it measured: firmware, runtime, unit, why it started

@@ -26,12 +26,15 @@ it: numbers are absolute, so the sum is not wrong.
 
 Limits (tests/gateway/test_gateway_imu_gaps.py). After 60 s of undisturbed running, outages up to 60 s are counted exactly; after 10 s
 those up to 5 s, and longer ones if the reason does not say otherwise; in the first second within what the reason says. A chip that began
-anew, with nobody saying so, may fit to the old line by chance: then the count is still exact to one sample, but not marked. What is
-missing before the first sample of a recorder is not counted. Samples that wait get their times late, by 0.15 to 0.4 s.
+anew, with nobody saying so, may fit to the old line by chance: then the count is still exact to one sample, but not marked. Samples
+that wait get their times late, by 0.15 to 0.4 s; those that could not wait may be dated an interval wrong.
 
-Recovery. All of this is in memory: a recorder that starts learns the line anew."""
+Recovery. All of this is in memory: a recorder that starts learns the line anew. It knows when the newest sample of the one before was
+taken, so a gap that is told to it first is counted from there, as well as three drains know the interval (some percent: the reason says
+so). What was not told yet when a recorder was killed (of a gap in its last batch, one sample) is in no count."""
 
 import enum
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -122,15 +125,16 @@ _NONE: Times = np.zeros(0, dtype=np.uint64)
 
 class ImuSamples:
     """Numbers and boot times of IMU samples, strictly rising over the life of the object, also across restarts and boots of the head.
+    `last_ns` is the boot time of the newest sample that a recorder before this one has, 0 if there is none.
 
     Each method that returns a list of Settled tells of drains in the order in which they came."""
 
-    def __init__(self, clock: HeadClock, nominal_us: float = NOMINAL_US) -> None:
+    def __init__(self, clock: HeadClock, nominal_us: float = NOMINAL_US, last_ns: int = 0) -> None:
         self._clock = clock
         self._nominal_us = nominal_us
         self._line = SampleTicks(nominal_us)
         self._number = -1  # of the newest sample that has its time, if none is missing in the open gap
-        self._last_ns = 0  # its boot time; 0: there was none
+        self._last_ns = last_ns  # its boot time; 0: there was none
         self._waiting: list[_Drain] = []
         self._gap: _Gap | None = None
 
@@ -146,13 +150,18 @@ class ImuSamples:
 
     def configured(self, nominal_us: float) -> list[Settled]:
         """The chip samples at this nominal interval."""
-        if nominal_us == self._nominal_us:
+        if math.isclose(nominal_us, self._nominal_us):
             return []
         settled = self.settle()
         self._nominal_us = nominal_us
         self._line = SampleTicks(nominal_us)
         self._interrupt("", Phase.ANEW)
         return settled
+
+    def resume(self, clock: HeadClock) -> None:
+        """The head runs in a boot of which a recorder before this one has samples: its next one is the next here, unless it is told that
+        samples are missing."""
+        self._clock = clock
 
     def reboot(self, clock: HeadClock, reason: str) -> list[Settled]:
         """Another boot of the head: its ticks start anew."""
@@ -301,12 +310,14 @@ class ImuSamples:
             self._number = waiting[-1].newest + verdict
             # What was told cannot be taken back: if a stamp was later than thought, it is said that it may be too many.
             return self._with(settled, self._close(gap, verdict, max(0, gap.told - verdict), int(settled[0].times[0])))
-        doubt_us = self._line.error_us(drains[0].ticks) if self._line.running else 0.0
+        doubt_us = self._line.error_us(drains[0].ticks) if self._line.running else None
         self._line.restart()
         for drain in drains:
             self._line.add(drain.newest, drain.ticks, drain.whole)
         first = np.array([self._line.ticks_of(drains[0].newest - drains[0].samples + 1)])
         apart_us = (int(self._clock.boottimes_ns(first)[0]) - gap.last_ns) / US
+        if doubt_us is None:  # another boot of the head, another recorder: only the interval tells
+            doubt_us = max(0.0, apart_us) * self._line.rate_error
         count = gap.dated_before + max(0, round(apart_us / self.interval_us) - 1)
         settled = self._date(waiting, 0)
         self._number = waiting[-1].newest

@@ -30,9 +30,9 @@ SECOND = 10**9
 class Logging:
     """A HeadLog on a bench whose head's tick 0 was at boot time NOW."""
 
-    def __init__(self, folder: Path, known: Collection[int] = (), since_ns: int = 0) -> None:
+    def __init__(self, folder: Path, known: Collection[int] = (), since_ns: int = 0, imu_since_ns: int = 0) -> None:
         self.bench = Bench(folder)
-        self.log = HeadLog(self.bench.journal, self.bench.snapshot, self.bench.clock, Converter(), known, since_ns)
+        self.log = HeadLog(self.bench.journal, self.bench.snapshot, self.bench.clock, Converter(), known, since_ns, imu_since_ns)
         self.sequence = 0
         self.greet(BOOT)
 
@@ -259,6 +259,34 @@ def test_a_head_that_ran_on_without_a_recorder_is_no_gap_but_what_its_ring_dropp
     (gap,) = logging.bench.close().gaps("head")
     assert (gap.reason, gap.count) == ("ring full", 4)
     assert (gap.from_boottime_ns, gap.to_boottime_ns) == (NOW + 2 * SECOND, NOW + 9 * SECOND)
+
+
+@pytest.mark.parametrize(("known", "reason"), [({BOOT}, "ring full"), ({BOOT - 1}, "head restarted (watchdog)")])
+def test_imu_samples_missing_since_the_recorder_before_are_a_gap_from_its_newest_one(
+    tmp_path: Path, known: Collection[int], reason: str
+) -> None:
+    logging = Logging(tmp_path, known=known, since_ns=NOW - 7 * SECOND, imu_since_ns=NOW - 7 * SECOND)
+    if BOOT in known:
+        logging.sequence = 5
+        logging.log.missing(1, 5, "ring full", frames.Frame(frames.SAMPLE, BOOT, 6, 50_000, b""))
+    for drain in range(12):
+        logging.imu(5 * drain, 5, 1_000_000 + 49_000 * drain)
+    logging.log.commit()
+    recording = logging.bench.close()
+    (gap,) = recording.gaps("icm20948")
+    assert (gap.from_boottime_ns, gap.to_boottime_ns) == (NOW - 7 * SECOND, recording.imu_times[0])
+    assert gap.reason.startswith(f"{reason} (±")
+    uncertain = int(gap.reason.split("±")[1][:-1])
+    assert abs(gap.count - 8 * 1125 / 11) <= uncertain < 40
+
+
+def test_imu_samples_that_go_on_where_the_recorder_before_ended_are_no_gap(tmp_path: Path) -> None:
+    logging = Logging(tmp_path, known={BOOT}, since_ns=NOW + 990_000_000, imu_since_ns=NOW + 950_000_000)
+    for drain in range(12):
+        logging.imu(5 * drain, 5, 1_000_000 + 49_000 * drain)
+    logging.log.commit()
+    recording = logging.bench.close()
+    assert recording.gaps("icm20948") == [] and recording.imu_times[0] > NOW + 950_000_000
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,13 @@ def head_clock(at_ns: int = NOW) -> HeadClock:
 class Case:
     """A chip, its head and the gateway's count of it. `settle()` every half second of ticks, as batches do."""
 
-    def __init__(self, seed: int, oscillator: float = 0.0, batches: bool = True, drift: float = 0.0, **draining: float) -> None:
+    def __init__(
+        self, seed: int, oscillator: float = 0.0, batches: bool = True, drift: float = 0.0, last_ns: int = 0, **draining: float
+    ) -> None:
         self.random = random.Random(seed)
         self.chip = Chip(self.random, NOMINAL_US * (1 + oscillator), drift, jitter_us=20)
         self.head = Draining(self.chip, self, seed + 1, **draining)
-        self.samples = ImuSamples(head_clock())
+        self.samples = ImuSamples(head_clock(), last_ns=last_ns)
         self.delivered: list[int] = []
         self.times: list[np.ndarray] = []
         self.missing: list[Missing] = []
@@ -266,6 +268,44 @@ def test_after_a_boot_of_the_head_missing_samples_are_counted_by_boot_time() -> 
     assert missing.reason == "head restarted (watchdog) (±1)"
     assert abs(missing.samples - ((first - NOW) / 1e3 - last) / NOMINAL_US + 1) <= 1
     assert missing.from_ns < missing.to_ns == first
+
+
+@pytest.mark.parametrize("away_s", [0.3, 5.0, 60.0])
+def test_what_is_missing_since_the_recorder_before_is_counted_within_what_the_reason_says(away_s: float) -> None:
+    """That recorder's line is forgotten: a long time is only as sure as what three drains say of the interval."""
+    for seed in range(6):
+        case = Case(seed, (seed - 3) * 0.006, last_ns=NOW - int(away_s * 1e9))
+        case.gap(20_000)
+        case.head.run(2)
+        first = case.chip.times[case.delivered[0]]
+        would_be = (first + away_s * 1e6) / case.chip.interval(0) - 1
+        (missing,) = case.missing
+        assert missing.counted and missing.from_ns == NOW - int(away_s * 1e9) < missing.to_ns == int(case.times[0][0])
+        uncertain = int(missing.reason.split("±")[1][:-1])
+        assert abs(missing.samples - would_be) <= uncertain <= 2 + away_s * 4.5
+
+
+def test_a_recorder_that_goes_on_where_the_one_before_ended_misses_nothing() -> None:
+    case = Case(2, 0.01, last_ns=NOW + 3_000_000)
+    case.head.run(15)
+    assert case.missing == [] and np.max(case.errors_ms()[-100:]) < 1.0
+
+
+def test_a_boot_of_the_head_in_its_first_second_leaves_the_count_as_unsure_as_its_interval() -> None:
+    for seed in range(20):
+        case = Case(seed, (seed % 9 - 4) * 0.005)
+        case.head.run(0.2)
+        case.end()
+        last = case.chip.times[case.delivered[-1]]
+        started = case.head.now + 8e6
+        case.take(case.samples.reboot(head_clock(NOW + int(started * 1000)), "head restarted"))
+        other = Case(seed + 100, (seed % 9 - 4) * 0.005)
+        other.samples = case.samples
+        other.head.run(1)
+        (missing,) = other.missing
+        first = started + other.chip.times[other.delivered[0]]
+        uncertain = int(missing.reason.split("±")[1][:-1])
+        assert abs(missing.samples - ((first - last) / case.chip.interval(0) - 1)) <= uncertain
 
 
 def test_a_frame_full_to_its_end_is_whole_only_when_it_is_said_so() -> None:
