@@ -1,86 +1,7 @@
-"""Random chips and random serial lines, with the methods of machine.I2C and machine.UART."""
+"""Random serial lines, with the methods of machine.UART: frames of a sensor, whole or spoilt, and noise."""
 
 import random
 import struct
-
-# What a driver reads to know its chip, by part: register -> bytes. Without these it would never get further.
-IDENTITIES: dict[str, dict[int, bytes]] = {
-    "icm20948": {0x00: b"\xea"},
-    "bmp390": {0x00: b"\x60", 0x02: b"\x00\x70"},
-    "bmp390-normal": {0x00: b"\x60", 0x02: b"\x00\x70"},
-    "sht45": {},
-    "sht45-heater": {},
-    "opt3001": {0x7E: b"\x54\x49", 0x7F: b"\x30\x01"},
-    "as7331": {0x02: b"\x21"},
-    "veml7700": {},
-    "sps30_i2c": {},
-}
-ERRNOS = (5, 5, 110, 121)
-
-
-def crc8(data: bytes) -> int:
-    """Sensirion's CRC-8 (facts 1.1)."""
-    crc = 0xFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x31 if crc & 0x80 else crc << 1) & 0xFF
-    return crc
-
-
-class RandomChip:
-    """Registers of random bytes: what was written is read back, and now and then a transfer fails or a byte is another one."""
-
-    def __init__(self, part: str, random_: random.Random) -> None:
-        self._random = random_
-        self._memory = bytearray(random_.randbytes(256 + 64))
-        self._identity = IDENTITIES[part]
-        self._words = part in ("sht45", "sht45-heater", "sps30_i2c")  # words with a checksum
-        self._failing = random_.choice((0.0, 0.0, 0.05, 0.3))
-        self._changing = random_.choice((0.0, 0.02, 0.5))
-        self._banks = part == "icm20948"
-        self._bank = 0
-
-    def change(self) -> None:
-        """Some registers get other contents by themselves."""
-        for _ in range(self._random.choice((0, 1, 30))):
-            self._memory[self._random.randrange(256)] = self._random.getrandbits(8)
-
-    def _maybe_fail(self) -> None:
-        if self._random.random() < self._failing:
-            raise OSError(self._random.choice(ERRNOS))
-
-    def readfrom_mem_into(self, address: int, register: int, buf: bytearray | memoryview) -> None:
-        self._maybe_fail()
-        if self._random.random() < self._changing:
-            buf[:] = self._random.randbytes(len(buf))
-            return
-        known = self._identity.get(register, b"") if not self._bank else b""
-        data = known + bytes(self._memory[register : register + len(buf)]) + self._random.randbytes(len(buf))
-        buf[:] = data[: len(buf)]
-
-    def writeto_mem(self, address: int, register: int, buf: bytes | bytearray | memoryview) -> None:
-        self._maybe_fail()
-        if self._banks and register == 0x7F:
-            self._bank = buf[0]
-        self._memory[register : register + len(buf)] = buf
-
-    def readfrom_into(self, address: int, buf: bytearray | memoryview) -> None:
-        self._maybe_fail()
-        data = bytearray(self._random.randbytes(len(buf)))
-        if self._words and self._random.random() >= self._changing:
-            if self._random.random() < 0.5:  # floats that can be
-                for start in range(0, len(buf) - 5, 6):
-                    number = struct.pack(">f", 10.0 ** self._random.uniform(-3, 5))
-                    data[start : start + 2], data[start + 3 : start + 5] = number[:2], number[2:]
-            for start in range(0, len(buf) - 2, 3):
-                data[start + 2] = crc8(data[start : start + 2])
-        buf[:] = data
-
-    def writeto(self, address: int, buf: bytes | bytearray | memoryview) -> int:
-        self._maybe_fail()
-        return len(buf)
-
 
 # Each maker below gives a frame of its sensor, and if it is asked, mostly the one that answers `request`.
 
@@ -96,13 +17,19 @@ def _shdlc(random_: random.Random, request: bytes = b"") -> bytes:
     data = random_.randbytes(length)
     if command == 0x03 and length == 40 and random_.random() < 0.7:
         data = struct.pack(">10f", *(10.0 ** random_.uniform(-3, 5) for _ in range(10)))
-    body = bytes((0, command, random_.choice((0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x43, 0x02)), length)) + data
+    if command == 0xD2 and random_.random() < 0.9:  # no fault
+        data = b"\x00" * length
+    state = 0 if random_.random() < 0.9 else random_.choice((0x80, 0x43, 0x02))
+    body = bytes((0, command, state, length)) + data
     body += bytes((~sum(body) & 0xFF,))
     stuffed = b"".join(bytes((0x7D, byte ^ 0x20)) if byte in (0x7E, 0x7D, 0x11, 0x13) else bytes((byte,)) for byte in body)
     return b"\x7e" + stuffed + b"\x7e"
 
 
 def _pms(random_: random.Random, request: bytes = b"") -> bytes:
+    if request and request[2:3] != b"\xe2":  # an echo, or nothing
+        echo = b"BM\x00\x04" + request[2:3] + request[4:5]
+        return echo + struct.pack(">H", sum(echo)) if random_.random() < 0.5 else b""
     words = [random_.choice((random_.randrange(100), random_.getrandbits(16))) for _ in range(12)]
     frame = struct.pack(">2sH12HBB", b"BM", 28, *words, 0x97, random_.choice((0, 0, 0, random_.getrandbits(8))))
     return frame + struct.pack(">H", sum(frame) & 0xFFFF)
@@ -159,17 +86,18 @@ class RandomLine:
         self._make = make
         self._random = random_
         self._spoiling = random_.choice((0.0, 0.1, 0.9))
+        self._unasked = random_.choice((0, 0, 0, 1, 3))
         self._waiting = bytearray()
 
     def change(self) -> None:
-        """More bytes come."""
-        for _ in range(self._random.randrange(3)):
+        """More bytes come, on a line where something comes unasked."""
+        for _ in range(self._random.randrange(self._unasked + 1)):
             self._send(b"")
 
     def _send(self, request: bytes) -> None:
         random_ = self._random
         frame = bytearray(self._make(random_, request))
-        if random_.random() < self._spoiling:
+        if frame and random_.random() < self._spoiling:
             way = random_.randrange(4)
             at = random_.randrange(len(frame))
             if way == 0:
