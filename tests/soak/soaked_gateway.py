@@ -28,10 +28,12 @@ IMU = "icm20948"
 
 
 class _Journal:
-    """A disk that is always there: what a batch holds is counted and forgotten, so an hour fits in memory."""
+    """A disk that is always there: what a batch holds is counted and forgotten, so an hour fits in memory; but with `keep_times` those of
+    the IMU's samples are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_times: bool) -> None:
         self.imu_samples = 0
+        self.imu_times: list[int] | None = [] if keep_times else None  # ns
         self.missing: Counter[str] = Counter()  # samples by source
         self.gaps: list[pb.Gap] = []
         self.last_ns = 0
@@ -50,9 +52,11 @@ class _Journal:
         for entry in entries:
             if entry.topic == IMU_BLOCK:
                 _, times, _ = block.decode(entry.data)
-                assert int(times[0]) > self.last_ns, "times must rise"
+                assert int(times[0]) > self.last_ns and all(times[1:] > times[:-1]), "times must rise"
                 self.last_ns = int(times[-1])
                 self.imu_samples += len(times)
+                if self.imu_times is not None:
+                    self.imu_times += times.tolist()
             elif entry.topic == GAP:
                 gap = pb.Gap.FromString(entry.data)
                 self.gaps.append(gap)
@@ -73,8 +77,8 @@ class _Journal:
 class SoakedGateway:
     """Answers a head in virtual time as gateway/head.py does: PING, HELLO?, ACK. `journal` has the counts."""
 
-    def __init__(self, folder: Path) -> None:
-        self.journal = _Journal()
+    def __init__(self, folder: Path, keep_times: bool = False) -> None:
+        self.journal = _Journal(keep_times)
         self._sender = LiveSender(folder / "live.sock")
         utc = Clock(system=lambda: None)
         self._snapshot = Snapshot("truck-1", "soak", utc, self._sender)
