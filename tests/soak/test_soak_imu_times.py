@@ -1,4 +1,4 @@
-"""Up to a minute of the head's real program in virtual time: when the gateway says that IMU samples were taken, against the chip's own log."""
+"""A minute of the head's real program in virtual time: the times that the gateway gives IMU samples, against the chip's own log."""
 
 from collections.abc import Mapping
 from functools import partialmethod
