@@ -15,9 +15,26 @@ from logbook.schemas import cruisers_pb2 as pb
 SOURCE = "gnss"
 QUANTITIES = ("latitude", "longitude", "altitude", "speed", "bearing")
 FRAME = "gnss"  # of the LocationFix: the antenna
+MODE_2D = 2  # as gpsd counts: 1 no fix, 3 with a height
 GAP_SECONDS = 2.5  # from position to position: two have not come
 
 _COVARIANCE = LocationFix.PositionCovarianceType
+
+
+def position(at_ns: int, raw: bytes, mode: int, values: Mapping[str, float | str]) -> pb.Position:
+    """The message of a position that came at boot time `at_ns`: read from `raw`, with those of the SI `values` that are numbers. Without a
+    fix (`mode`) or without coordinates it is not valid, and has the reason instead."""
+    message = pb.Position(boottime_ns=at_ns, mode=mode, raw=raw)
+    if mode < MODE_2D:
+        message.reason = "no fix"
+    elif isinstance(values["latitude"], str) or isinstance(values["longitude"], str):
+        message.reason = "no coordinates"
+    else:
+        message.valid = True
+        for quantity, value in values.items():
+            if not isinstance(value, str):
+                setattr(message, quantity, value)
+    return message
 
 
 def location_fix(message: pb.Position, utc_ns: int, vertical_error: float | None) -> LocationFix:

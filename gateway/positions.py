@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
+from gateway import fixes
 from gateway.clock import Clock, boottime_ns, sane_date
-from gateway.fixes import Fixes
+from gateway.convert import plausible
 from gateway.journal import Journal
 from gateway.snapshot import Snapshot
-from logbook.quantities import BY_ID, DEGREE
+from logbook.quantities import DEGREE
 from logbook.schemas import cruisers_pb2 as pb
 
 WATCH = b'?WATCH={"enable":true,"json":true};\n'
@@ -24,7 +25,6 @@ SILENCE_SECONDS = 5.0  # without a report (they come once a second) the source c
 POLL_SECONDS = 0.25  # how long a stop may wait for a silent gpsd
 RECONNECT_SECONDS = 0.5
 LINE_BYTES = 65_536  # gpsd's longest is about 10 kB (SKY); more without an end of line is not gpsd
-MODE_2D = 2
 NANO = 1_000_000_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,11 +70,9 @@ def values_of(report: dict[str, Any]) -> dict[str, float | str]:
         said = number(report, *names)
         if said is None:
             values[quantity] = "not reported"
-        elif not BY_ID[quantity].low <= said * factor <= BY_ID[quantity].high:
-            values[quantity] = "implausible"
         else:
             values[quantity] = said * factor
-    return values
+    return plausible(values)
 
 
 def is_valid(report: dict[str, Any]) -> bool:
@@ -82,22 +80,15 @@ def is_valid(report: dict[str, Any]) -> bool:
     latitude, longitude = number(report, "lat"), number(report, "lon")
     mode = report.get("mode")
     return (
-        isinstance(mode, int) and mode >= MODE_2D and latitude is not None and longitude is not None
+        isinstance(mode, int) and mode >= fixes.MODE_2D and latitude is not None and longitude is not None
         and abs(latitude) <= 90 and abs(longitude) <= 180
     )  # fmt: skip
 
 
 def position(report: dict[str, Any], at_ns: int, line: bytes) -> pb.Position:
     """A TPV received at boot time `at_ns`, with the `line` itself."""
-    valid = is_valid(report)
     mode = report.get("mode")
-    message = pb.Position(boottime_ns=at_ns, valid=valid, mode=mode if isinstance(mode, int) and mode > 0 else 0, raw=line)
-    if not valid:
-        message.reason = "no fix" if message.mode < MODE_2D else "no coordinates"
-    else:
-        for quantity, value in values_of(report).items():
-            if not isinstance(value, str):
-                setattr(message, quantity, value)
+    message = fixes.position(at_ns, line, mode if isinstance(mode, int) and mode > 0 else 0, values_of(report))
     horizontal = number(report, "eph")
     if horizontal is None:  # gpsd 3.22 gives it by axis
         east, north = number(report, "epx"), number(report, "epy")
@@ -113,7 +104,7 @@ def position(report: dict[str, Any], at_ns: int, line: bytes) -> pb.Position:
         if error is not None:
             setattr(message, field, error)
     utc = parse_time(report.get("time"))
-    if valid and utc is not None and sane_date(utc):  # only a fix dates: a receiver without one makes up a time
+    if message.valid and utc is not None and sane_date(utc):  # only a fix dates: a receiver without one makes up a time
         message.utc_ns = utc
     return message
 
@@ -125,7 +116,7 @@ class Positions:
 
     def __init__(self, host: str, port: int, clock: Clock, journal: Journal, snapshot: Snapshot, since_ns: int | None = None) -> None:
         self._address = (host, port)
-        self._fixes = Fixes(clock, journal, snapshot, since_ns=since_ns)
+        self._fixes = fixes.Fixes(clock, journal, snapshot, since_ns=since_ns)
         self.malformed = 0
 
     def run(self, stop: threading.Event) -> None:

@@ -20,10 +20,10 @@ from drivers import nav_pvt
 from drivers.errors import BAD_CHECKSUM, WRONG_IDENTITY, BusError
 from drivers.neo_m9n import BAUDS, NEOM9N, PERIOD_MS, SENSOR
 from firmware.frames import REASONS
+from gateway import fixes
 from gateway.clock import Clock, boottime_ns
 from gateway.config import ConfigError, load
 from gateway.convert import plausible, raw_numbers
-from gateway.fixes import Fixes
 from gateway.journal import Journal
 from gateway.linux_bus import LinuxUart
 from gateway.snapshot import Snapshot
@@ -32,7 +32,6 @@ from logbook.schemas import cruisers_pb2 as pb
 LIMIT_SECONDS = 9.0  # of the 10: Python's own start
 LOOK_SECONDS = 0.01  # between two looks at the port; NAV-PVT takes 9 ms at 115200 baud
 RECONNECT_SECONDS = 0.5
-MODE_2D = 2
 _TICKS = 0x3FFF_FFFF  # drivers count milliseconds modulo 2**30
 
 
@@ -95,17 +94,7 @@ def _text(version: bytes) -> str:
 
 def position(raw: bytes, values: dict[str, float | str], at_ns: int) -> pb.Position:
     """A NAV-PVT payload with its decoded `values`, whole at boot time `at_ns`."""
-    mode = nav_pvt.mode(raw)
-    message = pb.Position(boottime_ns=at_ns, mode=mode, raw=raw)
-    if mode < MODE_2D:
-        message.reason = "no fix"
-    elif isinstance(values["latitude"], str) or isinstance(values["longitude"], str):
-        message.reason = "no coordinates"
-    else:
-        message.valid = True
-        for quantity, value in values.items():
-            if not isinstance(value, str):
-                setattr(message, quantity, value)
+    message = fixes.position(at_ns, raw, nav_pvt.mode(raw), values)
     errors = nav_pvt.errors(raw)
     for name in ("horizontal", "speed", "bearing", "time"):
         if name in errors:
@@ -124,7 +113,7 @@ class Receiver:
     def __init__(self, port: str, period_ms: int, clock: Clock, journal: Journal, snapshot: Snapshot, since_ns: int | None = None) -> None:
         self._port = port
         self._period_ms = period_ms
-        self._fixes = Fixes(clock, journal, snapshot, since_ns=since_ns)
+        self._fixes = fixes.Fixes(clock, journal, snapshot, since_ns=since_ns)
         self.malformed = 0
 
     def run(self, stop: threading.Event) -> None:

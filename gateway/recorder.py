@@ -18,25 +18,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from gateway.box import Box
-from gateway.box_positions import BoxPositions
-from gateway.camera import Camera
 from gateway.clock import Clock as UtcClock
 from gateway.clock import Mapping, boottime_ns
-from gateway.config import Box as BoxSettings
 from gateway.config import ConfigError, Truck, load
-from gateway.convert import Converter
-from gateway.fixes import SOURCE as GNSS
-from gateway.head import HeadLink
-from gateway.head_log import HeadLog
 from gateway.journal import Entry, Journal, event
 from gateway.live import LiveSender
-from gateway.positions import Positions
-from gateway.previous import last_times
-from gateway.receiver import Receiver
+from gateway.previous import last_messages
 from gateway.snapshot import Snapshot
+from gateway.sources import Sources, counts, topics
 from gateway.supervision import Supervisor
-from logbook.channels import BOX_FRAMES, CLOCK, GAP, HEAD_FRAMES, HEALTH, IMAGES, POSITION, READINGS, camera_topic
+from logbook.channels import CLOCK, GAP, HEALTH, IMAGES, READINGS, camera_topic
+from logbook.reader import Message
 from logbook.recovery import Report, last_head_frames, recover_spool
 from logbook.schemas import cruisers_pb2 as pb
 from logbook.segment import Segments, WriterDied
@@ -82,41 +74,37 @@ class Recorder:
         self.failed = False
         self._sources_stop = threading.Event()
         self._disk_errors: deque[str] = deque(maxlen=100)  # told by the writers' threads, written by ours
-        self._link: HeadLink | None = None
-        self._positions: Positions | Receiver | None = None
-        self._box: Box | None = None
-        self._box_positions: BoxPositions | None = None
-        self._cameras: list[Camera] = []
         self._images: Segments | None = None
-        self._log: HeadLog | None = None
+        self._sources: Sources | None = None
 
     def start(self) -> None:
         """Takes the spool, recovers it and starts the sources. Raises SpoolError."""
         self._lock = lock_spool(self._spool)
-        reports, resume, since = self._recover()  # resume: newest durable sequence by boot of the head
+        reports, resume, before = self._recover()  # resume: newest durable sequence by boot of the head
         self._clock = UtcClock()
         self._live = LiveSender(self._config.live_socket)
         self._snapshot = Snapshot(self._config.name, self.folder, self._clock, self._live)
         number = itertools.count(1).__next__
         self._readings = self._segments(READINGS, number, self._config.readings_segment_seconds, None, ())
         if self._config.cameras:
-            topics = [camera_topic(camera.name) for camera in self._config.cameras]
+            cameras = [camera_topic(camera.name) for camera in self._config.cameras]
             seconds, size = self._config.images_segment_seconds, self._config.images_segment_bytes
-            self._images = self._segments(IMAGES, number, seconds, size, topics)
+            self._images = self._segments(IMAGES, number, seconds, size, cameras)
         self._journal = Journal(self._readings, self._clock, lambda: self._snapshot.count("gaps"))
-        self._log = HeadLog(self._journal, self._snapshot, self._clock, Converter(), resume, since.get(HEAD_FRAMES, 0))
+        self._sources = Sources(self._config, self._clock, self._journal, self._snapshot, self._images, resume, before)
         self._journal.write([event("ignition_on", RECORDER, f"recorder {os.getpid()} in {self.folder}"), *_recovered(reports)])
-        self._start_sources(resume, since)
+        self._supervisor = Supervisor(self._journal, self._fatal)
+        self._sources.start(self._supervisor, self._sources_stop)
 
-    def _recover(self) -> tuple[list[Report], dict[int, int], dict[str, int]]:
-        topics = [HEAD_FRAMES, BOX_FRAMES, POSITION, *(camera_topic(camera.name) for camera in self._config.cameras)]
+    def _recover(self) -> tuple[list[Report], dict[int, int], dict[str, Message]]:
         try:
             reports = recover_spool(self._spool)
-            return reports, last_head_frames(self._spool), last_times(self._spool, self._boot_id[:8], topics)
+            before = last_messages(self._spool, self._boot_id[:8], topics(self._config), counts)
+            return reports, last_head_frames(self._spool), before
         except OSError as error:
             raise SpoolError(f"spool {self._spool}: {error}") from error
 
-    def _segments(self, stream: str, number: Callable[[], int], seconds: float, size: int | None, topics: Sequence[str]) -> Segments:
+    def _segments(self, stream: str, number: Callable[[], int], seconds: float, size: int | None, cameras: Sequence[str]) -> Segments:
         return Segments(
             self._spool,
             self._config.name,
@@ -130,52 +118,14 @@ class Recorder:
             on_sealed=lambda path: None,  # the uplink finds sealed segments in the spool, by their names
             on_error=self._disk_error,
             preamble=self._preamble if stream == READINGS else tuple,
-            topics=topics,
+            topics=cameras,
         )
-
-    def _start_sources(self, resume: dict[int, int], since: dict[str, int]) -> None:
-        self._supervisor = Supervisor(self._journal, self._fatal)
-        if self._config.head is not None and self._log is not None:
-            self._link = HeadLink(self._config.head.port, self._log, self._journal, self._snapshot, resume)
-            self._supervisor.start("head", self._link.run, self._sources_stop)
-        if self._config.gpsd is not None:
-            gpsd = self._config.gpsd
-            self._positions = Positions(gpsd.host, gpsd.port, self._clock, self._journal, self._snapshot, since.get(POSITION))
-            self._supervisor.start(GNSS, self._positions.run, self._sources_stop)
-        elif self._config.receiver is not None:
-            own = self._config.receiver
-            self._positions = Receiver(own.port, own.period_ms, self._clock, self._journal, self._snapshot, since.get(POSITION))
-            self._supervisor.start(GNSS, self._positions.run, self._sources_stop)
-        if self._config.box is not None:
-            self._start_box(self._config.box, since)
-        for settings in self._config.cameras:
-            assert self._images is not None  # made above where there are cameras
-            before = since.get(camera_topic(settings.name))
-            camera = Camera(settings.name, settings.source, self._clock, self._images, self._journal, self._snapshot, before)
-            self._cameras.append(camera)
-            self._supervisor.start(f"camera/{settings.name}", camera.run, self._sources_stop)
-
-    def _start_box(self, box: BoxSettings, since: dict[str, int]) -> None:
-        """A box gives positions where nothing else does, and live values where there is no head."""
-        if self._config.gpsd is None and self._config.receiver is None:
-            self._box_positions = BoxPositions(self._clock, self._journal, self._snapshot, since.get(POSITION))
-        self._box = Box(
-            box.port,
-            box.fan,
-            self._clock,
-            self._journal,
-            self._snapshot,
-            self._config.head is None,
-            self._box_positions,
-            since.get(BOX_FRAMES),
-        )
-        self._supervisor.start("box", self._box.run, self._sources_stop)
 
     # --- called by other threads
 
     def _durable(self, token: object) -> None:
-        if self._link is not None:
-            self._link.durable(token)
+        if self._sources is not None:
+            self._sources.durable(token)
 
     def _disk_error(self, error: OSError) -> None:
         print(f"recorder: disk: {error}", file=sys.stderr, flush=True)
@@ -189,9 +139,7 @@ class Recorder:
     def _preamble(self) -> list[tuple[str, int, int, bytes]]:
         """A segment can be read alone: the trims in force, and the clock."""
         mapping = self._clock.mapping()
-        log, box = self._log, self._box
-        trims = [*(log.trims() if log is not None else ()), *(box.trims() if box is not None else ())]
-        entries = [*trims, _clock_entry(mapping)]
+        entries = [*(self._sources.trims() if self._sources is not None else ()), _clock_entry(mapping)]
         return [(entry.topic, entry.log_time, mapping.utc_ns, entry.data) for entry in entries]
 
     # --- the main thread
@@ -247,17 +195,8 @@ class Recorder:
             if segments is not None:
                 counters |= {f"{stream}.{name}": float(value) for name, value in segments.stats()._asdict().items()}
         counters |= {"live.sent": self._live.sent, "live.dropped": self._live.dropped, "clock.rejected": self._clock.rejected}
-        if self._link is not None and self._log is not None:
-            link = self._link
-            counters |= {"head.repeats": link.repeats, "head.bad": link.bad, "head.ignored": link.ignored}
-            counters["head.malformed"] = self._log.malformed
-        if self._positions is not None:
-            counters["gnss.malformed"] = self._positions.malformed
-        if self._box is not None:
-            counters["box.broken"] = self._box.broken
-        if self._box_positions is not None:
-            counters["gnss.malformed"] = self._box_positions.malformed
-        counters["images.torn"] = sum(camera.torn for camera in self._cameras)
+        if self._sources is not None:
+            counters |= self._sources.counters()
         counters["memory_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         at = boottime_ns()
         return Entry(HEALTH, at, pb.Health(source=RECORDER, boottime_ns=at, counters=counters).SerializeToString())

@@ -1,4 +1,4 @@
-"""The first fleet's box: its checks on both interpreters, and driver against model over a faulty line (over its range: test_drivers_on_chips.py)."""
+"""The first fleet's box: its checks on both interpreters, and driver against model over a faulty line."""
 
 import math
 from collections.abc import Iterable

@@ -131,9 +131,23 @@ def test_unplugged_and_plugged_it_comes_back_and_the_gap_is_told(tmp_path: Path,
     assert running.whole
     recording = Recording(tmp_path / "spool")
     (gap,) = recording.gaps("first_fleet")
-    assert gap.count == 0 and gap.reason.startswith("port: ") and gap.to_boottime_ns > gap.from_boottime_ns
+    assert gap.reason.startswith("port: ") and gap.to_boottime_ns > gap.from_boottime_ns
     found = numbers(recording)
     assert len(set(found)) == len(found) and recording.events("source_failed") == []
+    assert gap.count == found[-1] + 1 - len(found) > 0  # the box ran on: delivered and missing are what it made
+
+
+def test_a_box_that_lost_its_power_meanwhile_has_a_gap_without_a_number(tmp_path: Path, rig: Rig) -> None:
+    with Running(rig.config(tmp_path)) as recorder:
+        wait_for(lambda: recorder._snapshot.counts().get("samples.first_fleet", 0) > 50, "samples")
+        with rig.pty.lock:
+            rig.chip.power_cycle()
+        before = recorder._snapshot.counts()["samples.first_fleet"]
+        wait_for(lambda: recorder._snapshot.counts()["samples.first_fleet"] > before + 50, "samples again")
+    recording = Recording(tmp_path / "spool")
+    (gap,) = recording.gaps("first_fleet")
+    assert (gap.count, gap.reason) == (0, "time-out")
+    assert numbers(recording).count(0) == 2
 
 
 def test_a_killed_recorder_leaves_what_it_wrote_and_the_next_tells_the_gap(tmp_path: Path, rig: Rig) -> None:
@@ -154,7 +168,10 @@ def test_a_killed_recorder_leaves_what_it_wrote_and_the_next_tells_the_gap(tmp_p
     assert len(set(found)) == len(found)
     assert made - sum(1 for number in found if number < made) <= 200  # 1.0 s and what this busy machine adds
     (gap,) = recording.gaps("first_fleet")
-    assert gap.reason == "recorder was not running" and gap.count == 0
+    assert gap.reason == "recorder was not running"
+    assert gap.count == found[-1] + 1 - len(found) > 0, "delivered and missing are what the box made"
+    times = [message.boottime_ns + offset * 1000 for message in recording.decoded(BOX_FRAMES) for offset in message.offsets_us]
+    assert gap.from_boottime_ns in times, "a gap begins where the recording ends"
 
 
 class Line:
@@ -186,10 +203,14 @@ class Line:
 
 
 def served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[bytes], bytes], enough: Callable[[FirstFleetBox], bool]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[bytes], bytes],
+    enough: Callable[[FirstFleetBox], bool],
+    chip: FirstFleetBox | None = None,
 ) -> tuple[FirstFleetBox, Recording]:
     """A box on a spoilt line until `enough`; the model and what was recorded."""
-    chip = FirstFleetBox(lambda t_us: WORLD, lambda *_: None)
+    chip = chip or FirstFleetBox(lambda t_us: WORLD, lambda *_: None)
     monkeypatch.setattr("gateway.box.LinuxUart", lambda port, baud: Line(chip, spoil))
     bench = Bench(tmp_path)
     box = Box("", True, bench.clock, bench.journal, bench.snapshot)
@@ -241,6 +262,48 @@ def test_the_boxs_own_faults_are_told_and_take_the_values_away(tmp_path: Path, r
         wait_for(lambda: recorder._snapshot.build()["values"]["pressure"]["value"], "the value")
     told = [event.detail for event in Recording(tmp_path / "spool").events("sensor_state")]
     assert told == ["degraded: pressure, GNSS", "ok"]
+
+
+def test_a_sensor_that_fails_in_every_other_sample_is_told_no_more_than_once_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chip = FirstFleetBox(lambda t_us: WORLD, lambda *_: None)
+
+    def spoil(data: bytes) -> bytes:
+        chip.errors ^= 0x80 | 0x02
+        return data
+
+    _, recording = served(tmp_path, monkeypatch, spoil, lambda chip: chip.samples > 200, chip)
+    told = [event.detail for event in recording.events("sensor_state")]
+    assert "degraded: magnetic field, error 80" in told and len(told) <= len(recording.decoded(BOX_FRAMES)) + 1
+
+
+def test_a_number_that_jumps_by_hours_is_no_count_of_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(data: bytes) -> bytes:
+        """Sample 50 with two flipped bits, which its XOR does not show."""
+        at = data.find(b"\x9a\x8a\x07\x00\x32\x00\x00")
+        return data if at < 0 else data[: at + 6] + bytes((data[at + 6] ^ 16, data[at + 7] ^ 16)) + data[at + 8 :]
+
+    _, recording = served(tmp_path, monkeypatch, spoil, lambda chip: chip.samples > 120)
+    assert 50 + (16 << 16) in numbers(recording)
+    assert [gap.count for gap in recording.gaps("first_fleet")] == [0, 0]
+
+
+def test_a_receiver_in_the_box_that_falls_silent_is_told_while_the_box_delivers(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    taker = BoxPositions(bench.clock, bench.journal, bench.snapshot)
+    taker.sentence(gga(datetime(2026, 11, 22, tzinfo=UTC), 35.0, 139.0, 20.0), 10 * S)
+    for tenth in range(100, 145):
+        taker.pass_time(tenth * S // 10)
+    assert bench.snapshot.build()["sensors"]["gnss"]["state"] == "ok"
+    for tenth in range(145, 160):
+        taker.pass_time(tenth * S // 10)
+    snapshot = bench.snapshot.build()
+    assert snapshot["sensors"]["gnss"] == {"state": "failed", "reason": "no report from the receiver"}
+    assert snapshot["values"]["latitude"]["value"] is None
+    taker.lost("box: time-out")
+    taker.finish()
+    assert [event.detail for event in bench.close().events("source_lost")] == ["no report from the receiver", "box: time-out"]
 
 
 def test_a_box_that_never_answers_is_lost_and_does_not_disturb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

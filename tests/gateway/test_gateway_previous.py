@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.previous import last_times
+from gateway.previous import last_messages
 from logbook.channels import CLOCK, POSITION, READINGS
 from logbook.schemas import cruisers_pb2 as pb
 from logbook.segment import Segments
@@ -14,6 +14,10 @@ from logbook.segment import Segments
 pytestmark = pytest.mark.timeout(60)
 
 BOOT = "0a1b2c3d"
+
+
+def last_times(spool: Path, topics: list[str]) -> dict[str, int]:
+    return {topic: message.log_time for topic, message in last_messages(spool, BOOT, topics).items()}
 
 
 def folder(spool: Path, name: str, segments: list[dict[str, list[int]]]) -> None:
@@ -35,23 +39,29 @@ def folder(spool: Path, name: str, segments: list[dict[str, list[int]]]) -> None
 
 def test_the_newest_time_of_each_topic_counts_also_from_the_segment_before_the_last(tmp_path: Path) -> None:
     folder(tmp_path, f"{BOOT}-1", [{POSITION: [1, 9]}, {POSITION: [20, 10], CLOCK: [30]}, {CLOCK: [40]}])
-    assert last_times(tmp_path, BOOT, [POSITION, CLOCK]) == {POSITION: 20, CLOCK: 40}
-    assert last_times(tmp_path, BOOT, [CLOCK]) == {CLOCK: 40}
+    assert last_times(tmp_path, [POSITION, CLOCK]) == {POSITION: 20, CLOCK: 40}
+    assert last_times(tmp_path, [CLOCK]) == {CLOCK: 40}
 
 
 def test_a_recorder_killed_before_a_source_spoke_does_not_hide_the_one_before(tmp_path: Path) -> None:
     folder(tmp_path, f"{BOOT}-1", [{POSITION: [5], CLOCK: [6]}])
     folder(tmp_path, f"{BOOT}-2", [{CLOCK: [8]}])
-    assert last_times(tmp_path, BOOT, [POSITION, CLOCK]) == {POSITION: 5, CLOCK: 8}
+    assert last_times(tmp_path, [POSITION, CLOCK]) == {POSITION: 5, CLOCK: 8}
 
 
 def test_times_of_another_boot_of_the_kernel_mean_nothing(tmp_path: Path) -> None:
     folder(tmp_path, "ffffffff-1", [{POSITION: [5]}])
-    assert last_times(tmp_path, BOOT, [POSITION]) == {}
+    assert last_times(tmp_path, [POSITION]) == {}
 
 
 def test_a_damaged_segment_is_said_and_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder(tmp_path, f"{BOOT}-1", [{POSITION: [5]}])
     (tmp_path / f"{BOOT}-1" / "000002-readings.mcap").write_bytes(b"no segment")
-    assert last_times(tmp_path, BOOT, [POSITION]) == {POSITION: 5}
+    assert last_times(tmp_path, [POSITION]) == {POSITION: 5}
     assert "000002-readings.mcap" in capsys.readouterr().err
+
+
+def test_messages_that_do_not_count_are_passed_over(tmp_path: Path) -> None:
+    folder(tmp_path, f"{BOOT}-1", [{POSITION: [5, 7]}, {POSITION: [9]}])
+    found = last_messages(tmp_path, BOOT, [POSITION], lambda message: message.log_time != 9)
+    assert found[POSITION].log_time == 7 and isinstance(found[POSITION].message, pb.Position)

@@ -1,0 +1,106 @@
+"""The sources of one truck, as its configuration names them: head, receiver, box and cameras, each on a thread of its own."""
+
+import threading
+from collections.abc import Mapping
+
+from gateway.box import Box
+from gateway.box_count import newest
+from gateway.box_positions import BoxPositions
+from gateway.camera import Camera
+from gateway.clock import Clock
+from gateway.config import Truck
+from gateway.convert import Converter
+from gateway.fixes import SOURCE as GNSS
+from gateway.head import HeadLink
+from gateway.head_log import HeadLog
+from gateway.journal import Entry, Journal
+from gateway.positions import Positions
+from gateway.receiver import Receiver
+from gateway.snapshot import Snapshot
+from gateway.supervision import Supervisor
+from logbook.channels import BOX_FRAMES, HEAD_FRAMES, POSITION, camera_topic
+from logbook.reader import Message
+from logbook.schemas import cruisers_pb2 as pb
+from logbook.segment import Segments
+
+
+def topics(config: Truck) -> list[str]:
+    """Of what a source may have left behind and must go on from."""
+    return [HEAD_FRAMES, BOX_FRAMES, POSITION, *(camera_topic(camera.name) for camera in config.cameras)]
+
+
+def counts(message: Message) -> bool:
+    """Whether the source has delivered in `message`: a box that was only asked has not."""
+    return not isinstance(message.message, pb.BoxFrames) or newest(message.message) is not None
+
+
+class Sources:
+    """Made by the recorder, which calls `start`. `resume` and `before`: what is durable of each boot of the head, and the newest message of
+    each of `topics` that recorders before this one left. `images`: where there are cameras."""
+
+    def __init__(
+        self,
+        config: Truck,
+        clock: Clock,
+        journal: Journal,
+        snapshot: Snapshot,
+        images: Segments | None,
+        resume: Mapping[int, int],
+        before: Mapping[str, Message],
+    ) -> None:
+        since = {topic: message.log_time for topic, message in before.items()}
+        self._log = HeadLog(journal, snapshot, clock, Converter(), resume, since.get(HEAD_FRAMES, 0))
+        self._link: HeadLink | None = None
+        self._positions: Positions | Receiver | BoxPositions | None = None
+        self._box: Box | None = None
+        self._cameras: dict[str, Camera] = {}
+        if config.head is not None:
+            self._link = HeadLink(config.head.port, self._log, journal, snapshot, resume)
+        if config.gpsd is not None:
+            self._positions = Positions(config.gpsd.host, config.gpsd.port, clock, journal, snapshot, since.get(POSITION))
+        elif config.receiver is not None:
+            own = config.receiver
+            self._positions = Receiver(own.port, own.period_ms, clock, journal, snapshot, since.get(POSITION))
+        if config.box is not None:  # gives positions where nothing else does, and live values where there is no head
+            own_positions = BoxPositions(clock, journal, snapshot, since.get(POSITION)) if self._positions is None else None
+            self._positions = self._positions or own_positions
+            left = before[BOX_FRAMES].message if BOX_FRAMES in before else None
+            last = newest(left) if isinstance(left, pb.BoxFrames) else None
+            self._box = Box(config.box.port, config.box.fan, clock, journal, snapshot, config.head is None, own_positions, last)
+        for camera in config.cameras:
+            assert images is not None
+            last_image = since.get(camera_topic(camera.name))
+            self._cameras[camera.name] = Camera(camera.name, camera.source, clock, images, journal, snapshot, last_image)
+
+    def start(self, supervisor: Supervisor, stop: threading.Event) -> None:
+        """Each on its own thread, until `stop` is set."""
+        if self._link is not None:
+            supervisor.start("head", self._link.run, stop)
+        if self._positions is not None and not isinstance(self._positions, BoxPositions):
+            supervisor.start(GNSS, self._positions.run, stop)
+        if self._box is not None:
+            supervisor.start("box", self._box.run, stop)
+        for name, camera in self._cameras.items():
+            supervisor.start(f"camera/{name}", camera.run, stop)
+
+    def durable(self, token: object) -> None:
+        """What `token` stood for is on disk; called by the writer's thread."""
+        if self._link is not None:
+            self._link.durable(token)
+
+    def trims(self) -> tuple[Entry, ...]:
+        """The trims in force: what a segment needs to be read alone. Any thread may ask."""
+        return self._log.trims() + (self._box.trims() if self._box is not None else ())
+
+    def counters(self) -> dict[str, float]:
+        """For the message of health."""
+        counters: dict[str, float] = {"images.torn": sum(camera.torn for camera in self._cameras.values())}
+        if self._link is not None:
+            link = self._link
+            counters |= {"head.repeats": link.repeats, "head.bad": link.bad, "head.ignored": link.ignored}
+            counters["head.malformed"] = self._log.malformed
+        if self._positions is not None:
+            counters["gnss.malformed"] = self._positions.malformed
+        if self._box is not None:
+            counters["box.broken"] = self._box.broken
+        return counters
