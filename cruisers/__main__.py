@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cruisers import plain
 from drivers import addresses
 from gateway import sense as sense_room
 from logbook.tool import app as segment
@@ -66,11 +67,11 @@ def sense(
     raise typer.Exit(sense_room.run(request))
 
 
-@sim.command("run", context_settings={"ignore_unknown_options": True})
+@sim.command("run", context_settings={"allow_interspersed_args": False})  # what follows the program's name is the program's
 def sim_run(
-    program: Annotated[list[str], typer.Argument(help="The program and its arguments, after --.", metavar="-- PROGRAM [ARGUMENT]...")],
+    program: Annotated[list[str], typer.Argument(help="The program and its arguments, after --.", metavar="PROGRAM")],
     i2c: Annotated[
-        int | None, typer.Option(help="Number N of the bus that the program finds as /dev/i2c-N (Python programs only).")
+        int | None, typer.Option(min=0, help="Number N of the bus that the program finds as /dev/i2c-N (Python programs only).")
     ] = None,
     uart: Annotated[
         list[str] | None,
@@ -100,6 +101,7 @@ def sim_run(
 
 def main() -> None:
     """The console script."""
+    plain.install()
     app()
 
 

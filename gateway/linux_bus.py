@@ -9,6 +9,8 @@ import errno
 import fcntl
 import struct
 import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import serial
 from smbus2 import SMBus, i2c_msg
@@ -76,10 +78,16 @@ class LinuxI2C:
 
 
 class LinuxUart:
-    """The serial port `port` (8N1) with machine.UART's methods; nothing waits. Raises OSError if it cannot be opened."""
+    """The serial port `port` (8N1) with machine.UART's methods; nothing waits. OSError, with the port's name, if it cannot be opened.
 
-    def __init__(self, port: str, baud: int = 115_200) -> None:
-        self._serial = serial.Serial(port, baud, timeout=0, write_timeout=1.0, exclusive=True)
+    A port that goes (a USB adapter that is pulled) is an OSError of every call. With `replug` the next call opens it again."""
+
+    def __init__(self, port: str, baud: int = 115_200, replug: bool = False) -> None:
+        self._port = port
+        self._replug = replug
+        self._serial = serial.Serial(None, baud, timeout=0, write_timeout=1.0, exclusive=True)
+        self._serial.port = port
+        self._open()
 
     def close(self) -> None:
         """Closes the port."""
@@ -87,23 +95,56 @@ class LinuxUart:
 
     def init(self, baudrate: int) -> None:
         """Another speed, after what was written is out; what was received at the old one is thrown away, as machine.UART does."""
-        self._serial.flush()
-        self._serial.baudrate = baudrate
-        self._serial.reset_input_buffer()
+        with self._call():
+            self._serial.flush()
+            self._serial.baudrate = baudrate
+            self._serial.reset_input_buffer()
 
     def write(self, buf: Buffer, /) -> int:
         """Sends `buf`; returns its length. OSError (time-out) if the port takes nothing for a second."""
-        try:
+        with self._call():
             return int(self._serial.write(bytes(buf)) or 0)
-        except serial.SerialTimeoutException as error:
-            raise OSError(errno.ETIMEDOUT, str(error)) from error
 
     def readinto(self, buf: bytearray | memoryview, /) -> int | None:
         """Received bytes into the beginning of `buf`; None when there are none."""
-        data = self._serial.read(len(buf))
+        with self._call():
+            data = self._serial.read(len(buf))
         buf[: len(data)] = data
         return len(data) or None
 
     def any(self) -> int:
         """Bytes received."""
-        return int(struct.unpack("i", fcntl.ioctl(self._serial.fileno(), termios.FIONREAD, bytes(4)))[0])
+        with self._call():
+            return int(struct.unpack("i", fcntl.ioctl(self._serial.fileno(), termios.FIONREAD, bytes(4)))[0])
+
+    def _open(self) -> None:
+        try:
+            self._serial.open()
+        except (serial.SerialException, termios.error) as error:
+            wrapped = error.__context__ if isinstance(error, serial.SerialException) else None  # pyserial's sentence hides what was said
+            number, words = _said(wrapped or error)
+            raise OSError(number, "locked by another program" if number == errno.EAGAIN else words, self._port) from error
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Every trouble within is an OSError; one that means that the port has gone closes it, if it is to be opened again."""
+        if self._replug and not self._serial.is_open:
+            try:
+                self._open()
+            except OSError as error:
+                raise OSError(errno.ENODEV, str(error)) from error
+        try:
+            yield
+        except serial.SerialTimeoutException as error:
+            raise OSError(errno.ETIMEDOUT, str(error)) from error
+        except (OSError, termios.error) as error:  # pyserial lets termios.error through
+            if self._replug:
+                self._serial.close()
+            raise OSError(*_said(error)) from error
+
+
+def _said(error: BaseException) -> tuple[int, str]:
+    """Number and words of the kernel's error; ENODEV where pyserial gives only words: the port has gone."""
+    if len(error.args) > 1 and isinstance(error.args[0], int):
+        return error.args[0], str(error.args[1])
+    return errno.ENODEV, str(error)

@@ -1,7 +1,9 @@
 """Every part a Linux machine can read by itself, watched as on the head: same drivers, same states, no frames."""
 
 import importlib
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -52,42 +54,56 @@ class PartError(Exception):
 def on_i2c(chips: Iterable[str], without: Iterable[str], bus: int, uart_parts: Iterable[str]) -> list[Place]:
     """Every known part at its default address, but where `chips` ("opt3001@0x46") says another one, and not those `without`, nor a part
     that is on a UART unless `chips` names it. Raises PartError, also where two are at one address."""
-    named = {}
+    named: dict[str, int] = {}
     for text in chips:
-        part, _, address = text.partition("@")
+        part, at, address = text.partition("@")
+        _known(part)
+        if part in named:
+            raise PartError(f"{part} is named twice; one bus has one of each part")
         try:
-            named[part] = int(address, 0) if address else LEGAL[part][0]
-        except KeyError:
-            raise PartError(f"no driver for {part or text!r} (there are {', '.join(LEGAL)})") from None
+            named[part] = int(address, 0) if at else LEGAL[part][0]
         except ValueError:
             raise PartError(f"{address!r} is not an address (e.g. opt3001@0x46)") from None
-    absent = {*without, *(part for part in uart_parts if part not in named)}
-    unknown = [part for part in without if part not in LEGAL]
-    if unknown:
-        raise PartError(f"no driver for {unknown[0]!r} (there are {', '.join(LEGAL)})")
-    places = [
-        Place(part, named.get(part, LEGAL[part][0]))
-        for part in (*LEGAL, *(part for part in named if part not in LEGAL))
-        if part not in absent
-    ]
+    left_out = set()
+    for part in without:
+        _known(part)
+        if part in named:
+            raise PartError(f"{part} is to be read, and to be left out")
+        left_out.add(part)
+    left_out |= {part for part in uart_parts if part not in named}
+    places = [Place(part, named.get(part, addresses[0])) for part, addresses in LEGAL.items() if part not in left_out]
     wrong = clash([(place.part, bus, int(place.at)) for place in places])
     if wrong:
         raise PartError(wrong)
     return places
 
 
-def on_uart(text: str) -> Place:
-    """Of "PATH=PART". Raises PartError."""
-    path, _, part = text.partition("=")
-    if part not in UART_DRIVERS or not path:
-        raise PartError(f"--uart {text}: it takes PATH=PART, PART one of {', '.join(UART_DRIVERS)}")
-    return Place(part, path)
+def _known(part: str) -> None:
+    if part not in LEGAL:
+        raise PartError(f"no driver for {part!r} (there are {', '.join(LEGAL)})")
+
+
+def on_uarts(texts: Iterable[str]) -> list[Place]:
+    """Of each "PATH=PART". Raises PartError, also where two are on one port."""
+    places: list[Place] = []
+    for text in texts:
+        path, _, part = text.rpartition("=")
+        if part not in UART_DRIVERS or not path:
+            raise PartError(f"--uart {text}: it takes PATH=PART, PART one of {', '.join(UART_DRIVERS)}")
+        for place in places:
+            if os.path.realpath(str(place.at)) == os.path.realpath(path):
+                raise PartError(f"{place.part} and {part} clash: both on {path}")
+        places.append(Place(part, path))
+    return places
 
 
 @dataclass
 class Readings:
-    """What one watched part has said; takes the place of the head's outbox. Times are those of the last `stamp`, in ticks."""
+    """What one watched part has said; takes the place of the head's outbox. Times are those of the last `stamp`, in ticks.
 
+    `room`: bytes that the driver may hand over at once."""
+
+    room: int
     now: int = 0
     stamped: int = 0
     constants: bytes = b""
@@ -107,7 +123,7 @@ class Readings:
 
     def sample(self, sensor: int, driver: Any) -> int:
         """Reads what the driver has ready; returns the number of samples. Bus errors pass through."""
-        buffer = bytearray(frames.PAYLOAD_MAX)
+        buffer = bytearray(self.room)
         size = driver.read_into(buffer)
         self.newest = [bytes(buffer[start : start + driver.RAW_SIZE]) for start in range(0, size, driver.RAW_SIZE)]
         self.samples += len(self.newest)
@@ -132,7 +148,7 @@ class Part:
     def __init__(self, place: Place, driver: Any, module: ModuleType) -> None:
         self.place = place
         self.sensor: str = module.SENSOR
-        self.readings = Readings()
+        self.readings = Readings(getattr(module, "FRAMES_AT_ONCE", 1) * module.RAW_SIZE)
         self.values: dict[str, float | str] = {}
         self.raw: dict[str, str] = {}
         self._module = module
@@ -173,6 +189,13 @@ class Part:
         self.readings.now = now_ms & _TICKS
         self._watched.step(now_ms & _TICKS)
 
+    def stop(self) -> None:
+        """For good: a part that can be told to rest (a box of the first fleet, whose fan we started) is told; it may be gone already."""
+        stop = getattr(self._watched.driver, "stop", None)
+        if stop is not None:
+            with suppress(OSError):
+                stop()
+
     def age_ms(self, now_ms: int) -> int | None:
         """Milliseconds since the newest sample was read; None before the first."""
         return None if self.readings.sampled is None else (now_ms - self.readings.sampled) & _TICKS
@@ -207,5 +230,5 @@ def open_parts(device: str | None, i2c: list[Place], uarts: list[Place]) -> list
     for place in uarts:
         name, kind, baud = UART_DRIVERS[place.part]
         module = importlib.import_module(f"drivers.{name}")
-        parts.append(Part(place, getattr(module, kind)(LinuxUart(str(place.at), baud)), module))
+        parts.append(Part(place, getattr(module, kind)(LinuxUart(str(place.at), baud, replug=True)), module))
     return parts

@@ -1,5 +1,6 @@
 """`cruisers sense`: what the chips on this machine's own buses say, now. A live table for people, one JSON object for machines."""
 
+import errno
 import json
 import re
 import signal
@@ -14,11 +15,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gateway.parts import Part, PartError, on_i2c, on_uart, open_parts
+from gateway.parts import Part, PartError, Place, on_i2c, on_uarts, open_parts
 from logbook.quantities import BY_ID
 
 WIDTH = 80
-RAW_WIDTH = 24
+SPARE = 2  # columns; terminals set for Japanese may give two to each of ° ² ³ …, of which a line has two at most
+RAW_WIDTH = 22
 PLACE_WIDTH = 24  # the end of a serial port's path tells the most
 TURN = 0.004  # s between turns; the ICM-20948's FIFO holds 0.2 s
 SHOW_EVERY = 0.5  # s
@@ -40,13 +42,9 @@ class Request(NamedTuple):
 
 def run(request: Request) -> int:
     """Reads until Ctrl-C, or as `request` says; returns the exit code: 0 done, 1 nothing answered, 2 it cannot be done as asked."""
-    device = f"/dev/i2c-{request.bus}" if request.bus is not None and request.bus.isdecimal() else request.bus
+    device = f"/dev/i2c-{request.bus}" if request.bus is not None and re.fullmatch("[0-9]+", request.bus) else request.bus
     try:
-        number = int(re.sub(r"\D", "", (device or "").rpartition("-")[2]) or 0)
-        uarts = [on_uart(text) for text in request.uarts]
-        i2c = on_i2c(request.chips, request.without, number, [place.part for place in uarts]) if device is not None else []
-        if device is None and not uarts:
-            raise PartError("nothing to read: name a bus (--bus /dev/i2c-1) or a serial port (--uart /dev/serial0=sps30)")
+        i2c, uarts = _places(device, request)
         parts = open_parts(device, i2c, uarts)
     except PartError as error:
         print(f"cruisers sense: {error}", file=sys.stderr)
@@ -57,24 +55,44 @@ def run(request: Request) -> int:
     _follow(parts, request)
     if request.json:
         print(json.dumps(as_json(device, parts, _now_ms())))
-    elif request.once:
+    else:
         Console(width=_width()).print(table(parts, _now_ms()))
     if any(part.readings.samples for part in parts):
         return 0
     if not request.json:
-        print(
-            f"cruisers sense: nothing answers on {' or '.join(filter(None, [device or '', *[place.shown for place in uarts]]))}",
-            file=sys.stderr,
-        )
+        wires = [device] if device is not None else []
+        print(f"cruisers sense: nothing answers on {' or '.join(wires + [place.shown for place in uarts])}", file=sys.stderr)
     return 1
 
 
+def _places(device: str | None, request: Request) -> tuple[list[Place], list[Place]]:
+    """What is looked for on the bus, and on serial ports. Raises PartError."""
+    if request.seconds is not None and not request.seconds > 0:
+        raise PartError(f"--seconds {request.seconds:g}: it must be more than 0")
+    if device == "":
+        raise PartError("--bus takes a device, /dev/i2c-1, or 1 for it")
+    if device is None and (request.chips or request.without):
+        raise PartError("--chip and --without are about a bus: name one (--bus /dev/i2c-1)")
+    uarts = on_uarts(request.uarts)
+    number = int(re.sub("[^0-9]", "", (device or "").rpartition("-")[2]) or 0)
+    i2c = on_i2c(request.chips, request.without, number, [place.part for place in uarts]) if device is not None else []
+    if not i2c and not uarts:
+        raise PartError(
+            "nothing to read: name a bus (--bus /dev/i2c-1) or a serial port (--uart /dev/serial0=sps30), and leave a part to it"
+        )
+    return i2c, uarts
+
+
 def _cannot_open(device: str | None, error: OSError) -> str:
-    reason = error.strerror or str(error)
-    if error.errno is not None and device is not None and error.filename in (None, device) and "/dev/tty" not in reason:
-        hint = " (enable I2C: raspi-config, Interface Options)" if isinstance(error, FileNotFoundError) else ""
-        return f"{error.filename or device}: {reason}{hint}"
-    return reason
+    """What and why, and what a Raspberry Pi wants then."""
+    path = error.filename or device
+    on_bus = path == device
+    if error.errno == errno.ENOTTY:
+        return f"{path}: it is not {'an I2C bus' if on_bus else 'a serial port'}"
+    hints = {errno.EACCES: f" (is this user in the group {'i2c' if on_bus else 'dialout'}?)"}
+    if on_bus and str(path).startswith("/dev/i2c-"):
+        hints[errno.ENOENT] = " (enable I2C: raspi-config, Interface Options)"
+    return f"{path}: {error.strerror or error}{hints.get(error.errno or 0, '')}"
 
 
 def _now_ms() -> int:
@@ -83,7 +101,7 @@ def _now_ms() -> int:
 
 def _width() -> int:
     """The terminal's width where there is one, but no more than the table needs."""
-    return min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH
+    return (min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH) - SPARE
 
 
 def _follow(parts: list[Part], request: Request) -> None:
@@ -98,11 +116,12 @@ def _follow(parts: list[Part], request: Request) -> None:
     begin = time.monotonic()
     quiet = request.once or request.json
     patience = request.seconds if request.seconds is not None else ONCE_PATIENCE if quiet else float("inf")
-    for part in parts:
-        part.start(_now_ms())
-    live = Live(console=Console(width=_width()), auto_refresh=False, transient=False) if not quiet else None
+    console = Console(width=_width())
+    live = Live(console=console, auto_refresh=False, transient=True) if not quiet else None  # what it said last is printed whole at the end
     shown = 0.0
     try:
+        for part in parts:
+            part.start(_now_ms())
         if live is not None:
             live.start()
         while not ending and time.monotonic() - begin < patience:
@@ -111,8 +130,10 @@ def _follow(parts: list[Part], request: Request) -> None:
                 break
             if live is not None and time.monotonic() - shown >= SHOW_EVERY:
                 shown = time.monotonic()
-                live.update(table(parts, _now_ms()), refresh=True)
+                live.update(table(parts, _now_ms(), console.height - 1), refresh=True)
             time.sleep(TURN)
+        for part in parts:
+            part.stop()
     finally:
         if live is not None:
             live.stop()
@@ -131,21 +152,30 @@ def turn(parts: Iterable[Part], now_ms: Callable[[], int]) -> None:
 # --- what is shown
 
 
-def table(parts: Iterable[Part], now_ms: int) -> RenderableType:
-    """The parts that are there, with everything they say; those that are not in one line at the end."""
-    shown: list[RenderableType] = []
+def table(parts: Iterable[Part], now_ms: int, height: int | None = None) -> RenderableType:
+    """The parts that are there, with everything they say; those that are not in one line at the end. In less than so many lines, the last
+    parts show their state only: a state that nobody sees is worse than a value."""
+    said: list[tuple[Text, Table | None]] = []
     absent = []
     for part in parts:
         part.decode()
         if part.state == "absent":
             absent.append(f"{part.place.part} {part.place.shown}")
-            continue
-        shown.append(_headline(part, now_ms))
-        if part.values:
-            shown.append(_values(part))
-    if absent:
-        shown.append(Text(f"absent: {', '.join(absent)}", style="bright_black"))
-    return Group(*shown)
+        else:
+            said.append((_headline(part, now_ms), _values(part) if part.values else None))
+    ends = [Text(f"absent: {', '.join(absent)}", style="bright_black")] if absent else []
+    rows = [values.row_count if values is not None else 0 for _, values in said]
+    room = None if height is None else height - len(said) - sum(len(end.wrap(Console(), _width())) for end in ends)
+    if room is not None and sum(rows) > room:
+        ends.append(Text("a higher window shows all values", style="bright_black"))
+        room -= 1
+    shown: list[RenderableType] = []
+    for (headline, values), count in zip(said, rows, strict=True):
+        shown.append(headline)
+        if values is not None and (room is None or count <= room):
+            shown.append(values)
+            room = None if room is None else room - count
+    return Group(*shown, *ends)
 
 
 def _headline(part: Part, now_ms: int) -> Text:
@@ -198,14 +228,14 @@ def _groups(quantities: Iterable[str]) -> list[list[str]]:
 
 
 def _label(group: list[str]) -> str:
-    """The name of the first, with what the others differ in: "Acceleration X Y Z", "Particles < 0.5…10 µm"."""
+    """The name of the first, with what the others differ in: "Acceleration X Y Z", "Particles < 0.5-10 µm"."""
     names = [BY_ID[quantity].name for quantity in group]
     if len(names) == 1:
         return names[0]
     stem = re.match(r"^(PM|Particles . |.* )", names[0])
     start = stem.end() if stem else 0
     if names[0].endswith(" µm"):
-        return f"{names[0].removesuffix(' µm')}…{names[-1][start:]}"
+        return f"{names[0].removesuffix(' µm')}-{names[-1][start:]}"
     return names[0][:start] + " ".join(name[start:] for name in names)
 
 

@@ -96,6 +96,16 @@ def uart(text: str) -> tuple[Path, str]:
     return Path(path), part
 
 
+def _check(options: Options) -> None:
+    """RunError where the options together make no sense."""
+    if options.i2c is None and not options.uarts:
+        raise RunError("nothing to simulate: name a bus (--i2c 1) or a serial port (--uart /tmp/pm=sps30)")
+    places = [os.path.abspath(link) for link, _ in options.uarts]
+    for place in places:
+        if places.count(place) > 1:
+            raise RunError(f"--uart: two parts at {place}")
+
+
 class Bench:
     """The chips of `options` with the ways to them. `start` begins to serve, `stop` ends all of it; the ways are there before."""
 
@@ -104,7 +114,7 @@ class Bench:
         clock = Clock()
         world = World(options.seed, utc_ns() // 1000 * 1000, SOLAR_HOUR)
         self._lock = threading.Lock()
-        self._truth = TruthLog(options.truth, clock.start_boottime_ns) if options.truth is not None else None
+        self._truth = _truth(options.truth, clock)
         log: Log = self._truth.log if self._truth is not None else _unlogged
         buses = {}
         if options.i2c is not None:
@@ -120,6 +130,12 @@ class Bench:
         except OSError as error:
             self.stop()
             raise RunError(f"--uart: {error.filename2 or error.filename}: {error.strerror}") from None
+        chips = [chip for bus in buses.values() for chip in bus.chips.values()] + [port.line.chip for port in self.ports]
+        nobody = [strike.fault.chip for strike in faults.strikes if not any(strike.fault.means(chip) for chip in chips)]
+        if nobody:
+            self.stop()
+            names = dict.fromkeys(getattr(chip, "SENSOR", f"0x{getattr(chip, 'address', 0):02x}") for chip in chips)
+            raise RunError(f"{options.faults}: there is no {nobody[0]} here (there are {', '.join(names)})")
         self.environment = {SOCKET: self.server.name, BUSES: ",".join(str(number) for number in buses)}
 
     def start(self) -> None:
@@ -142,6 +158,13 @@ class Bench:
             if error is not None:
                 return f"the simulation broke: {type(error).__name__}: {error}"
         return ""
+
+
+def _truth(folder: Path | None, clock: Clock) -> TruthLog | None:
+    try:
+        return TruthLog(folder, clock.start_boottime_ns) if folder is not None else None
+    except OSError as error:
+        raise RunError(f"--truth: {error.filename}: {error.strerror}") from None
 
 
 def _unlogged(sensor: str, t_us: int, values: Any) -> None:
@@ -183,6 +206,7 @@ def environment(extra: dict[str, str]) -> dict[str, str]:
 
 def run(options: Options) -> int:
     """Runs the program to its end; returns its exit code (128 + n if signal n ended it). Raises RunError if it cannot be started."""
+    _check(options)
     bench = Bench(options)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
     try:

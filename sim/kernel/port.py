@@ -37,9 +37,15 @@ class Port:
         self.path = os.ttyname(self._slave)
         self._link = link
         if link is not None:
-            if link.is_symlink():
-                link.unlink()
-            link.symlink_to(self.path)
+            try:
+                # Of a run that was killed. One that leads somewhere is somebody's, unless its port is the one we just got.
+                if link.is_symlink() and (not link.exists() or os.readlink(link) == self.path):
+                    link.unlink()
+                link.symlink_to(self.path)
+            except OSError:
+                os.close(self._master)
+                os.close(self._slave)
+                raise
         self._speed = 0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="port", daemon=True)

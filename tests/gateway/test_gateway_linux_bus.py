@@ -133,3 +133,56 @@ def test_one_program_alone_has_the_port(line: tuple[int, str]) -> None:
 def test_a_port_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         LinuxUart(str(tmp_path / "tty"))
+
+
+def test_a_port_that_cannot_be_opened_is_named_with_the_kernels_reason(tmp_path: Path) -> None:
+    for path, reason in (
+        (tmp_path / "none", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        ("/dev/null", "Inappropriate ioctl"),
+    ):
+        with pytest.raises(OSError, match=reason) as caught:
+            LinuxUart(str(path))
+        assert caught.value.filename == str(path)
+
+
+class Plug:
+    """A serial port behind a link, that can be pulled and plugged in again."""
+
+    def __init__(self, link: Path) -> None:
+        self.link = link
+        self.plug()
+
+    def plug(self) -> None:
+        self.master, slave = os.openpty()
+        tty.setraw(slave)
+        self.link.symlink_to(os.ttyname(slave))
+        self._slave = slave
+
+    def pull(self) -> None:
+        self.link.unlink()
+        os.close(self.master)
+        os.close(self._slave)
+
+
+def test_a_port_that_is_pulled_is_an_oserror_of_every_call_and_can_be_plugged_in_again(tmp_path: Path) -> None:
+    plug = Plug(tmp_path / "tty")
+    once = LinuxUart(str(plug.link))
+    plug.pull()
+    calls = (once.any, lambda: once.readinto(bytearray(1)), lambda: once.write(b"x"), lambda: once.init(9600))
+    for call in calls:
+        with pytest.raises(OSError, match=r".") as caught:
+            call()
+        assert from_oserror(caught.value).code == NO_ACKNOWLEDGE
+    once.close()
+    plug.plug()
+    again = LinuxUart(str(plug.link), replug=True)
+    plug.pull()
+    for _ in range(3):
+        with pytest.raises(OSError, match=r".") as caught:
+            again.any()
+        assert from_oserror(caught.value).code == NO_ACKNOWLEDGE
+    plug.plug()
+    assert again.write(b"hello") == 5 and os.read(plug.master, 9) == b"hello"
+    again.close()
+    plug.pull()

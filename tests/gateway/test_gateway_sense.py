@@ -1,18 +1,28 @@
 """`cruisers sense` on a simulated Linux machine: table and JSON, states as on the head, and what cannot be done in one line."""
 
+import importlib
+import io
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
 from kernel_rig import cruisers
+from rich.console import Console
 from typer.testing import CliRunner
 
 from cruisers.__main__ import app
 from drivers.addresses import LEGAL
-from gateway import parts
-from gateway.parts import I2C_DRIVERS, UART_DRIVERS, PartError, Place, on_i2c, on_uart
+from firmware import frames
+from gateway import parts, sense
+from gateway.parts import I2C_DRIVERS, UART_DRIVERS, PartError, Place, on_i2c, on_uarts
 from logbook.quantities import BY_ID
 from sim import truth
+
+
+def cells(line: str) -> int:
+    """Columns that a line may take where characters of ambiguous width take two, as in terminals set for Japanese."""
+    return sum(2 if unicodedata.east_asian_width(character) in "AWF" else 1 for character in line)
 
 
 def test_the_table_shows_every_chip_with_values_units_raw_numbers_and_state(tmp_path: Path) -> None:
@@ -21,7 +31,7 @@ def test_the_table_shows_every_chip_with_values_units_raw_numbers_and_state(tmp_
     done = cruisers("sim", "run", *options, "--", "cruisers", "sense", "--bus", "1", "--uart", f"{pm}=sps30", "--once", COLUMNS="80")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= 80
+    assert max(map(cells, lines)) <= 80
     heads = {line.split()[0]: line for line in lines if line and not line.startswith(" ")}
     for part, address in {"icm20948": "0x68", "bmp390": "0x77", "sht45": "0x44", "opt3001": "0x45", "as7331": "0x74", "sps30": pm}.items():
         _, place, state, *age = heads[part].split()
@@ -87,7 +97,21 @@ def test_the_live_table_ends_in_order_with_ctrl_c(tmp_path: Path) -> None:
         (["--bus", "1", "--without", "bme280"], "no driver for 'bme280'"),
         (["--bus", "1", "--chip", "bmp390@high"], "'high' is not an address"),
         (["--bus", "/dev/i2c-99"], "/dev/i2c-99: No such file or directory"),
-        (["--uart", "/dev/nowhere=sps30"], "could not open port /dev/nowhere"),
+        (["--uart", "/dev/nowhere=sps30"], "/dev/nowhere: No such file or directory"),
+        (["--uart", "/dev/null=sps30"], "/dev/null: it is not a serial port"),
+        (["--uart", "/dev/a=sps30", "--uart", "/dev/../dev/a=pms5003"], "sps30 and pms5003 clash: both on /dev/../dev/a"),
+        (["--uart", "/dev/a=sps30", "--chip", "opt3001@0x44"], "--chip and --without are about a bus"),
+        (["--bus", "/dev/null"], "/dev/null: it is not an I2C bus"),
+        (["--bus", "here"], "here: No such file or directory\n"),
+        (["--bus", ""], "--bus takes a device"),
+        (["--bus", "1", *[word for part in LEGAL for word in ("--without", part)]], "nothing to read"),
+        (["--bus", "1", "--chip", "bme280@0x76"], "no driver for 'bme280'"),
+        (["--bus", "1", "--chip", "@0x44"], "no driver for ''"),
+        (["--bus", "1", "--chip", "bmp390@"], "'' is not an address"),
+        (["--bus", "1", "--chip", "bmp390@0x76", "--chip", "bmp390"], "bmp390 is named twice"),
+        (["--bus", "1", "--chip", "bmp390@0x76", "--without", "bmp390"], "bmp390 is to be read, and to be left out"),
+        (["--bus", "1", "--seconds", "-1"], "--seconds -1: it must be more than 0"),
+        (["--bus", "1", "--seconds", "nan"], "--seconds nan: it must be more than 0"),
         (["--uart", "/dev/serial0=gps"], "--uart /dev/serial0=gps: it takes PATH=PART"),
         ([], "nothing to read"),
     ],
@@ -102,19 +126,52 @@ def test_every_part_is_looked_for_at_its_default_address_unless_it_is_on_a_uart(
     assert on_i2c([], [], 1, []) == [Place(part, addresses[0]) for part, addresses in LEGAL.items()]
     without = on_i2c(["opt3001@0x44"], ["sht45"], 1, ["sps30"])
     assert Place("opt3001", 0x44) in without and not {"sht45", "sps30"} & {place.part for place in without}
-    assert on_uart("/dev/serial0=pms5003") == Place("pms5003", "/dev/serial0")
+    assert on_uarts(["/dev/by=id=pms5003"]) == [Place("pms5003", "/dev/by=id")]
     with pytest.raises(PartError):
-        on_uart("/dev/serial0")
+        on_uarts(["/dev/serial0"])
 
 
 def test_every_part_has_a_driver_that_can_be_made() -> None:
-    import importlib
-
     assert set(I2C_DRIVERS) == set(LEGAL)
     for module, kind in I2C_DRIVERS.values():
         assert hasattr(importlib.import_module(f"drivers.{module}"), kind)
     for module, kind, _ in UART_DRIVERS.values():
         assert hasattr(importlib.import_module(f"drivers.{module}"), kind)
+
+
+def test_in_a_low_window_the_last_parts_keep_their_states_and_the_first_their_values() -> None:
+    class Module:
+        SENSOR, RAW_SIZE, QUANTITIES = "scripted", 1, ("pressure", "humidity", "temperature")
+
+        @staticmethod
+        def decode(trim: bytes, raw: bytes) -> dict[str, float | str]:
+            return dict.fromkeys(Module.QUANTITIES, 300.0)
+
+    made = [parts.Part(Place(name, 0x50), Scripted([b"x"]), Module) for name in ("one", "two", "three")]  # type: ignore[arg-type]
+    made.append(parts.Part(Place("away", 0x51), Scripted([]), Module))  # type: ignore[arg-type]
+    for part in made:
+        part.start(5)
+        part.step(10)
+    made[3]._watched.state = frames.ABSENT
+
+    def shown(height: int | None) -> list[str]:
+        console = Console(width=78, record=True, file=io.StringIO())
+        console.print(sense.table(made, 20, height))
+        return console.export_text().splitlines()
+
+    assert len(shown(None)) == 13 == len(shown(13)) and "higher" not in shown(13)[-1]
+    for height in range(5, 13):
+        lines = shown(height)
+        assert len(lines) <= height and [line.split()[0] for line in lines if line[0] != " "] == ["one", "two", "three", "absent:", "a"]
+    assert [line.strip().split("  ")[0] for line in shown(8)][1:4] == ["Pressure", "Humidity", "Temperature"]
+
+
+@pytest.mark.parametrize("encoding", ["euc_jp", "ascii"])
+def test_a_terminal_that_is_not_unicode_gets_what_it_can_show(encoding: str) -> None:
+    program = ("cruisers", "sense", "--bus", "1", "--once")
+    done = cruisers("sim", "run", "--i2c", "1", "--chips", "icm20948", "--", *program, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert " m/s2 " in done.stdout and (" °/s " if encoding == "euc_jp" else " deg/s ") in done.stdout
 
 
 class Scripted:
@@ -143,7 +200,7 @@ class Scripted:
 
 def test_a_quantity_without_a_new_sample_keeps_its_last_value_and_any_other_reason_replaces_it() -> None:
     class Module:
-        SENSOR = "scripted"
+        SENSOR, RAW_SIZE, FRAMES_AT_ONCE = "scripted", 1, 2
         QUANTITIES = ("pressure", "humidity")
 
         @staticmethod
@@ -160,3 +217,35 @@ def test_a_quantity_without_a_new_sample_keeps_its_last_value_and_any_other_reas
     part.step(20)
     part.decode()
     assert part.values["humidity"] == "saturated"
+
+
+def test_a_part_may_hand_over_all_the_samples_its_driver_keeps() -> None:
+    for name, kind, _ in UART_DRIVERS.values():
+        module = importlib.import_module(f"drivers.{name}")
+        part = parts.Part(Place(name, "/dev/serial0"), getattr(module, kind)(Silent()), module)
+        most = getattr(module, "FRAMES_AT_ONCE", 1)
+        part._watched.driver.read_into = lambda buf, offset=0, size=most * module.RAW_SIZE: fill(buf, size)  # type: ignore[method-assign]
+        assert part.readings.sample(0, part._watched.driver) == most
+
+
+def fill(buffer: bytearray, size: int) -> int:
+    """What a driver with so many bytes does."""
+    for index in range(size):
+        buffer[index] = 1
+    return size
+
+
+class Silent:
+    """A serial line on which nothing comes."""
+
+    def any(self) -> int:
+        return 0
+
+    def readinto(self, buf: bytearray) -> None:
+        return None
+
+    def write(self, buf: bytes) -> int:
+        return len(buf)
+
+    def init(self, baudrate: int) -> None:
+        """Any speed will do."""

@@ -22,12 +22,12 @@ def sim(*options: str, program: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_exit_code_is_the_programs(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run.run(run.Options(["sh", "-c", "echo here; exit 7"])) == 7
+    assert run.run(run.Options(["sh", "-c", "echo here; exit 7"], i2c=1)) == 7
     assert capfd.readouterr().out == "here\n"
 
 
 def test_a_program_that_a_signal_ended_is_told_as_a_shell_tells_it() -> None:
-    assert run.run(run.Options(["sh", "-c", "kill -9 $$"])) == 128 + 9
+    assert run.run(run.Options(["sh", "-c", "kill -9 $$"], i2c=1)) == 128 + 9
 
 
 def test_the_command_finds_the_chips_for_python_a_module_and_a_console_script() -> None:
@@ -50,13 +50,53 @@ def test_the_command_finds_the_chips_for_python_a_module_and_a_console_script() 
         (["--i2c", "1", "--chips", "bmp390@x"], "--chips: 'x' is not an address"),
         (["--uart", "/tmp/x=gps"], "--uart: no model of 'gps'"),
         (["--uart", "/nowhere/x"], "--uart: /nowhere/x: No such file or directory"),
-        (["--faults", "/nowhere/f.json"], "/nowhere/f.json: No such file or directory"),
+        (["--uart", "/dev/null"], "--uart: /dev/null: File exists"),
+        (["--uart", "/tmp/a=sps30", "--uart", "/tmp/../tmp/a=pms5003"], "--uart: two parts at /tmp/a"),
+        (["--i2c", "1", "--faults", "/nowhere/f.json"], "/nowhere/f.json: No such file or directory"),
+        (["--i2c", "1", "--truth", "/dev/null"], "--truth: /dev/null/truth: Not a directory"),
+        ([], "nothing to simulate: name a bus"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_2(options: list[str], told: str) -> None:
     done = CliRunner().invoke(app, ["sim", "run", *options, "--", "true"])
     assert done.exit_code == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.startswith(f"cruisers sim run: {told}"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ('{"faults": [', "faults: Input data was truncated"),
+        ('{"faults": [{"kind": "nak", "chip": "sht45"}]}', "faults: Invalid enum value 'nak' - at `$.faults[0].kind`"),
+        ('{"faults": [{"kind": "unplugged", "chip": "bme280"}]}', "there is no bme280 here (there are sht45)"),
+        ('{"faults": [{"kind": "unplugged", "chip": "0x45"}]}', "there is no 0x45 here (there are sht45)"),
+    ],
+)
+def test_a_script_of_faults_that_would_do_nothing_is_refused(script: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "faults.json"
+    path.write_text(script)
+    done = CliRunner().invoke(app, ["sim", "run", "--i2c", "1", "--chips", "sht45", "--faults", str(path), "--", "true"])
+    assert (done.exit_code, done.stderr) == (2, f"cruisers sim run: {path}: {told}\n")
+
+
+def test_an_option_that_is_none_is_told_and_the_programs_own_options_are_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    done = CliRunner().invoke(app, ["sim", "run", "--i2x", "1", "--", "true"])
+    assert done.exit_code == 2 and "No such option" in done.stderr
+    assert CliRunner().invoke(app, ["sim", "run", "--i2c", "-1", "true"]).exit_code == 2
+    assert CliRunner().invoke(app, ["sim", "run", "--i2c", "1", "echo", "--seed", "x", "--", "--i2c"]).exit_code == 0
+    assert capfd.readouterr().out == "--seed x -- --i2c\n"
+
+
+def test_a_link_that_leads_somewhere_is_left_alone_and_one_that_a_killed_run_left_is_not(tmp_path: Path) -> None:
+    link = tmp_path / "serial0"
+    link.symlink_to("/dev/null")  # as /dev/serial0 of a Raspberry Pi leads to its own port
+    with pytest.raises(run.RunError, match="File exists"):
+        run.run(run.Options(["true"], uarts=((link, "sps30"),)))
+    assert os.readlink(link) == "/dev/null"
+    link.unlink()
+    link.symlink_to("/dev/pts/99999")
+    assert run.run(run.Options(["test", "-c", str(link)], uarts=((link, "sps30"),))) == 0
+    assert not os.path.lexists(link)
 
 
 def test_a_program_that_is_not_there_is_one_line_and_exit_code_2() -> None:

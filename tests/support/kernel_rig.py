@@ -99,7 +99,7 @@ def cruisers(*arguments: str, timeout: float = 60, **variables: str) -> "subproc
         [sys.executable, "-m", "cruisers", *arguments],
         env={**os.environ, **variables},
         capture_output=True,
-        text=True,
+        encoding=variables.get("PYTHONIOENCODING", "utf-8"),
         timeout=timeout,
         check=False,
     )
