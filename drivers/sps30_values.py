@@ -17,10 +17,11 @@ FAN_SPEED = const(0x20)  # byte above the middle: bit 21
 HOLD_MS = const(3000)  # a failure must stay away for so long
 CLEANING_MS = const(11_000)
 
-# The sensor's highest value in its own unit, SI per own unit: µg/m³, 1/cm³ and µm (data sheet, table 1 and section 4.3).
-_MASS = (1000.0, 1e-9)
-_NUMBER = (3000.0, 1e6)
-_VALUES = (_MASS, _MASS, _MASS, _MASS, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _NUMBER, (10.0, 1e-6))
+# The sensor's highest value in its own unit, and SI per own unit as a fraction of whole numbers, by which the highest value stays exactly
+# what it is: µg/m³, 1/cm³ and µm (data sheet, table 1 and section 4.3).
+_MASS = (1000.0, 1.0, 1e9)
+_NUMBER = (3000.0, 1e6, 1.0)
+_VALUES = (_MASS, _MASS, _MASS, _MASS, _NUMBER, _NUMBER, _NUMBER, _NUMBER, _NUMBER, (10.0, 1.0, 1e6))
 
 
 def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
@@ -28,12 +29,12 @@ def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
     if len(raw) != RAW_SIZE:
         raise ValueError("sps30: wrong length of raw")
     values: dict[str, float | str] = {}
-    for index, (highest, factor) in enumerate(_VALUES):
+    for index, (highest, factor, divisor) in enumerate(_VALUES):
         number = struct.unpack_from(">f", raw, 4 * index)[0]
         if number > highest:
             values[QUANTITIES[index]] = "implausible" if number > 1e9 else "saturated"
         elif number >= 0.0:
-            values[QUANTITIES[index]] = number * factor
+            values[QUANTITIES[index]] = number * factor / divisor
         else:  # negative, or not a number
             values[QUANTITIES[index]] = "implausible"
     return values

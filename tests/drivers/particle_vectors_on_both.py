@@ -98,6 +98,15 @@ def check_sps30_impossible_floats_have_a_reason():
         near(values["pm2_5"], 1e-9, 1e-18)
 
 
+def check_the_highest_mass_is_no_more_than_the_table_allows():
+    highest = struct.pack(">10f", *([1000.0] * 4 + [3000.0] * 5 + [10.0]))
+    values = sps30.decode(b"", highest)  # 1000.0 * 1e-9 would be 1.0000000000000002e-06
+    assert [values[name] for name in ("pm1", "pm2_5", "pm4", "pm10")] == [1000e-9] * 4
+    assert values["particles_10"] == 3000e6 and values["particle_size"] == 10e-6
+    values = pms5003.decode(b"", _pms([1000] * 12 + [0x9700]))
+    assert [values[name] for name in ("pm1", "pm2_5", "pm10")] == [1000e-9] * 3
+
+
 FLOATS = "3FC0000040200000406000004090000041200000413000004140000041500000416000003F000000"
 
 
