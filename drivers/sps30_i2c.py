@@ -50,6 +50,7 @@ _REQUESTS = (
     b"\x10\x01",
 )
 _WAIT_MS = (5, 20, 5, 5, 20, 5, 5, 5, 5, 5, 5, 20, 20, 5)  # before the reply, or the next command
+_BUSY_MS = const(50)  # so long is a reply waited for
 _REPLY_SIZES = (0, 0, 3, 48, 0, 3, 60, 6, 0, 0, 6, 0, 0, 0)
 
 
@@ -105,17 +106,20 @@ class SPS30I2C:
             if elapsed(now, self._since) >= self._pause:
                 self._ask(now)
         elif elapsed(now, self._since) > _WAIT_MS[self._step]:  # more: a tick may be almost over when it is read
-            self._asked = False
-            self._pause = 0
             step = self._step
             reply = self._replies[step]
             if reply:
-                if step == _READING:  # whatever comes of it: it is asked anew whether there is a sample
-                    self._step = _ASKING
-                self._i2c.readfrom_into(self._address, reply)
-                for start in range(0, len(reply), 3):
-                    if crc8(reply, start) != reply[start + 2]:
-                        raise BusError(BAD_CHECKSUM)
+                try:
+                    self._i2c.readfrom_into(self._address, reply)
+                except OSError:
+                    if elapsed(now, self._since) <= _BUSY_MS:
+                        return 0  # not acknowledged: not ready. On Linux the command may have gone out some ms after `now`
+                    self._over(step)
+                    raise
+            self._over(step)
+            for start in range(0, len(reply), 3):
+                if crc8(reply, start) != reply[start + 2]:
+                    raise BusError(BAD_CHECKSUM)
             self._answered(now, step, reply)
         return 1 if self._ready else 0
 
@@ -177,6 +181,12 @@ class SPS30I2C:
             self._i2c.writeto(self._address, self._interval_request if step == _SETTING_INTERVAL else _REQUESTS[step])
         self._asked = True
         self._since = now
+
+    def _over(self, step: int) -> None:
+        self._asked = False
+        self._pause = 0
+        if step == _READING:  # whatever comes of it: it is asked anew whether there is a sample
+            self._step = _ASKING
 
     def _answered(self, now: int, step: int, reply: bytearray) -> None:
         if step == _ASKING:
