@@ -8,8 +8,12 @@ writes). 115200 is kept last, in the backup layers only: by then it is proven on
 
 The acknowledge of the change of baud may come at either speed or broken (satpulse issue 90 saw it on an F9T): the answer at the new
 speed is what counts. Receivers of generation 8 and older have no VALSET (NAK or silence): not supported, error "wrong identity" or
-time-out. At a wrong baud we send 12 bytes at most; more than 100 framing errors in a second would make the receiver close its input
-(u-blox interface description; unverified here).
+time-out.
+
+Where a request stayed without an answer, a wrong bit may have made its length larger, and the receiver waits for the rest (how long a frame
+it believes in is not known: up to 1 KiB is assumed). So before it is asked again it gets as many bytes FF, and the frame ends with a wrong
+checksum. FF is one start bit and silence: at another speed that is at worst one byte, but from 9600 baud to 115200 a broken frame, of
+which more than 100 in a second would make the receiver close its input (u-blox interface description; unverified here): there it gets 64.
 
 `raw` is NAV-PVT's whole payload (drivers/nav_pvt.py). TRIM is MON-VER's software version; its layout (version 30 bytes, hardware 10,
 extensions of 30) is SparkFun's."""
@@ -42,6 +46,9 @@ _CHUNKS = const(8)  # read in one poll: a line that babbles must not hold the he
 _REPLY_MS = const(400)
 _SLOW_REPLY_MS = const(1200)
 _SET_MS = const(1000)  # flash is written meanwhile
+_PAD = b"\xff" * 64
+_PADS = const(17)
+_PAD_BITS = const(640_000)  # of one, times 1000: by the baud rate the ms it takes
 _LATE_MS = const(200)  # beside two periods: one epoch may be lost on the line, two mean that it does not send
 _FIRST_MS = const(2000)  # beside the period, for the first epoch after the set-up
 
@@ -87,6 +94,8 @@ class NEOM9N:
         self._data = bytearray(RAW_SIZE)
         self._at = 0  # the baud that is tried first: the last one that worked
         self._known = False  # it has been set up by us: if it no longer is, it lost power
+        self._hung = False  # a request had no answer: it may wait for the rest of it
+        self._pads = 0
         self.version = b""
         self.start(0)
 
@@ -97,6 +106,7 @@ class NEOM9N:
         self._ready = False
         self._state = _PROBING
         self._tried = 0
+        self._pads = 0
         self._since = now
         self._wait = 0
         self._heard = now
@@ -158,20 +168,38 @@ class NEOM9N:
         self._bad = self._frames.bad
         self._uart.write(message)
         self._state = state
+        self._pads = 0
         self._since = now
         self._wait = wait
 
     def _probe(self, now: int, state: int) -> None:
-        """Asks for the version at the baud number `_at`."""
-        self._uart.init(baudrate=BAUDS[self._at])
-        self._ask(now, state, _VERSION, _SLOW_REPLY_MS if BAUDS[self._at] < 38400 else _REPLY_MS)
+        """Asks for the version at the baud number `_at`, behind padding if it needs that."""
+        baud = BAUDS[self._at]
+        self._uart.init(baudrate=baud)
         self._tried += 1
+        self._state = state
+        self._pads = 1 if not self._hung else 2 if baud < 38400 else _PADS + 1
+        self._pad(now)
+
+    def _pad(self, now: int) -> None:
+        """The next piece of padding, at the pace of the line, or behind the last one the question."""
+        self._pads -= 1
+        baud = BAUDS[self._at]
+        if self._pads:
+            self._uart.write(_PAD)
+            self._since = now
+            self._wait = _PAD_BITS // baud
+        else:
+            self._ask(now, self._state, _VERSION, _SLOW_REPLY_MS if baud < 38400 else _REPLY_MS)
 
     # --- the chain
 
     def _late(self, now: int) -> None:
         """What was waited for has not come."""
         state = self._state
+        if self._pads:
+            self._pad(now)
+            return
         if state == _PROBING:
             if self._tried:
                 self._at = (self._at + 1) % len(BAUDS)
@@ -184,6 +212,7 @@ class NEOM9N:
         elif state == _SPEEDING and self._tried < 3:
             self._probe(now, _SPEEDING)
             return
+        self._hung = state != _STREAMING
         self._give_up(now, TIME_OUT)
 
     def _give_up(self, now: int, code: int) -> None:
@@ -214,6 +243,7 @@ class NEOM9N:
             self._answered(now, frames.payload[1], kind == ubx.ACK_ACK)
 
     def _found(self, now: int) -> None:
+        self._hung = False
         self.version = bytes(self._frames.payload[:TRIM_SIZE]).split(b"\0")[0]
         if self._at == _FAST:
             self._ask(now, _COMPARING, ubx.valget(*[key for key, _ in self._settings]), _REPLY_MS)

@@ -5,16 +5,25 @@ by `decode` once more), pimoroni/pms5003-python, airgradienthq/arduino PMS.cpp. 
 bytes before: a single wrong bit always shows, two that cancel in the sum pass.
 
 Passive mode: the sensor speaks when asked, once a second. So each sample is of its second, nothing piles up behind a slow reader, and a
-lost power shows: the sensor comes back in active mode and speaks unasked. At the start, and when a request stays without any answer,
-nothing is asked for 2.5 s (active, it speaks at least every 2.3 s); a frame then, or between requests at any time, means active mode. It
-needs more than 1.3 s to its first frame, so a loss of power always leaves a request without answer (both times unverified).
+lost power shows: the sensor comes back in active mode, in which it speaks every 0.2 to 0.8 s or every 2.3 s (data sheet), first after up to
+9.2 s (seen by pimoroni/pms5003-micropython). What it says unasked must not pass as an answer, cold as it is:
+
+- A frame that comes when nothing was asked, or a second one to one request, is active mode: BusError(POWER_ON_VALUES), and 30 s of warm-up.
+- A request without an answer may have met a sensor that was starting. From then on an answer counts only when 2.5 s of silence followed it.
+- Nothing is asked while a frame is arriving. An answer counts only within the time that this sensor was seen to need; a later one is
+  dropped, and if 2.5 s of silence follow, that time is raised (fu-hsi/PMS issue 5: a PMS7003 needs more than a second at times).
+- Every eighth request is later by that time, so that a sensor which speaks unasked in step with the requests is found out. Only one that
+  is back within a second of losing its power could be in step, for at most eight samples; none is known to be so fast (unverified).
+
+The acknowledgement of a change of mode (Pimoroni, and captures of others) says nothing about the mode before it, so it is not waited for;
+changes less than 50 ms apart confuse the sensor (Pimoroni).
 
 Mass is the "atmospheric" one in µg/m³: the data sheet promises 0 to 500 and a maximum of at least 1000, beyond which there is only
 "saturated" (unverified). Counts are of particles larger than a size in 0.1 l. The error byte is zero in all frames seen; what its bits mean
 is not known: any is BusError(DEVICE_FAULT) and no sample."""
 
 from drivers.errors import BAD_CHECKSUM, DEVICE_FAULT, OTHER, POWER_ON_VALUES, TIME_OUT, BusError
-from drivers.portable import TYPE_CHECKING, const, elapsed, later, reached
+from drivers.portable import TYPE_CHECKING, const, elapsed, following, later, reached
 
 if TYPE_CHECKING:
     from drivers.faces import UART
@@ -38,7 +47,10 @@ _READ = b"\x42\x4d\xe2\x00\x00\x01\x71"
 _SAMPLE = const(28)  # lengths, as a frame says them
 _ECHO = const(4)  # of a command
 _ACTIVE_MS = const(2500)  # in which an active sensor must have spoken
-_REPLY_MS = const(300)  # 34 ms on the line
+_REPLY_MS = const(200)  # 41 ms on the line, both ways, and the polls
+_LONGEST_REPLY_MS = const(2000)
+_SLACK_MS = const(100)  # beside the longest answer seen
+_ARRIVING_MS = const(100)  # no longer is waited for the rest of a frame: it may be noise
 _AGAIN_MS = const(300)  # after a broken reply
 _QUIET_MS = const(200)  # after a command: its echo, and what was on the way
 _OBEYING_MS = const(10_000)  # to go over to passive mode
@@ -54,6 +66,10 @@ class Frames:
         self.frame = bytearray(_FRAME_SIZE)
         self.heard = False  # anything since `clear`
         self._length = 0
+
+    def begun(self) -> bool:
+        """Whether the beginning of a frame has come, and not yet its end."""
+        return 0 < self._length < _FRAME_SIZE
 
     def clear(self) -> None:
         """Forget what has come so far."""
@@ -115,6 +131,7 @@ class PMS5003:
         self._chunk = bytearray(64)
         self._frames = Frames()
         self._data = bytearray(RAW_SIZE)
+        self._patience = _REPLY_MS  # what this sensor was seen to need for an answer, and a little more
         self.start(0)
 
     def start(self, now: int) -> None:
@@ -129,6 +146,11 @@ class PMS5003:
         self._warm = False
         self._warming = now
         self._sleep = False
+        self._asked = now
+        self._owed = False  # an answer may still come
+        self._doubt = False  # whether it is in passive mode
+        self._turn = 0
+        self._aside = 0
 
     def poll(self, now: int) -> int:
         """Advance; 1 when a sample can be read. Raises BusError."""
@@ -150,12 +172,11 @@ class PMS5003:
                 self._quiet(now)
         elif step == _ASKED:
             self._answered(now)
+        elif step == _LISTENING:
+            self._listen(now)
         elif self._receive():
             self._spoke_unasked(now)
-        elif step == _LISTENING:
-            if elapsed(now, self._since) >= _ACTIVE_MS:
-                self._step = _WAITING
-        elif reached(now, self._next):
+        elif reached(now, later(self._next, self._aside)) and not self._arriving(now, later(self._next, self._aside)):
             self._ask(now)
         return 1 if self._ready else 0
 
@@ -182,6 +203,27 @@ class PMS5003:
         self._uart.write(_PASSIVE)
         self._step = _LISTENING
         self._since = self._next = now
+        self._owed = self._doubt = False
+
+    def _listen(self, now: int) -> None:
+        """Nothing is asked until it was silent for so long that it must be in passive mode."""
+        if self._receive():
+            if not self._owed:
+                self._spoke_unasked(now)
+            else:
+                self._late(now)
+        elif elapsed(now, self._since) >= _ACTIVE_MS:
+            self._step = _WAITING
+            if self._doubt and not self._owed:  # it answered, and was silent
+                self._doubt = False
+                needed = elapsed(self._since, self._asked) + _SLACK_MS
+                self._patience = max(self._patience, min(needed, _LONGEST_REPLY_MS))
+
+    def _late(self, now: int) -> None:
+        """Perhaps the answer, but it counts as proof only."""
+        self._owed = False
+        self._step = _LISTENING
+        self._since = now
 
     def _spoke_unasked(self, now: int) -> None:
         """It is in active mode: it has just been started, or did not hear the command."""
@@ -196,10 +238,10 @@ class PMS5003:
         self._frames.clear()
         self._uart.write(_READ)
         self._step = _ASKED
-        self._since = now
-        self._next = later(self._next, PERIOD_MS)
-        if reached(now, self._next):  # more than a period late: keep the pace from here
-            self._next = later(now, PERIOD_MS)
+        self._asked = now
+        self._next = following(self._next, PERIOD_MS, now)
+        self._turn = (self._turn + 1) & 7
+        self._aside = 0 if self._turn else self._patience
 
     def _receive(self) -> bool:
         """Take what has come; whether it completed a sample frame (the rest of what has come is then dropped)."""
@@ -212,18 +254,26 @@ class PMS5003:
                     return True
         return False
 
+    def _arriving(self, now: int, due: int) -> bool:
+        """Whether a frame is arriving that may be waited for; `due` is when it should have been whole."""
+        return self._frames.begun() and elapsed(now, due) <= _ARRIVING_MS
+
     def _answered(self, now: int) -> None:
         """Take the reply, or notice that there is none."""
         if not self._receive():
-            if elapsed(now, self._since) > _REPLY_MS:
+            due = later(self._asked, self._patience)
+            if reached(now, due) and not self._arriving(now, due):
                 if self._frames.heard:
                     self._frames.clear()
                     self._step = _WAITING
                     self._next = later(now, _AGAIN_MS)
                     raise BusError(BAD_CHECKSUM)
-                self._step = _LISTENING
-                self._since = now
+                self._late(now)
+                self._owed = self._doubt = True
                 raise BusError(TIME_OUT)
+            return
+        if self._doubt:
+            self._late(now)
             return
         self._step = _WAITING
         frame = self._frames.frame
@@ -258,7 +308,7 @@ def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
         if reason:
             values[quantity] = reason
         elif index < 3:
-            values[quantity] = number * 1e-9 if number <= 1000 else "saturated"
+            values[quantity] = number / 1e9 if number <= 1000 else "saturated"
         else:
             values[quantity] = number * 1e4 if number < 0xFFFF else "saturated"
     return values

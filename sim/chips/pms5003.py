@@ -1,8 +1,9 @@
 """Plantower PMS5003 or PMS7003 on its UART (facts/sensors-and-head.md 1.3): 32-byte frames at 9600 baud, unasked or on request.
 
 Modelled: active mode (after power and after a wake) with a frame a second, passive mode with one frame for each request, sleep and wake,
-the echo of the other commands, the start, the time to warm up in which values rise to what they should be, the version and error byte.
-Unverified: echo, mode after a wake, times. Requests that are not one of the five commands are ignored."""
+the echo of a change of mode (pimoroni/pms5003-micropython waits for it), the start, the time to warm up in which values rise to what they
+should be, the version and error byte. Unverified: mode after a wake, times (Pimoroni saw 9.2 s from a reset to the first frame), that a
+request in active mode gets no answer. Requests that are not one of the five commands are ignored."""
 
 import struct
 

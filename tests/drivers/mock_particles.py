@@ -244,7 +244,8 @@ class Sps30Words:
 
 
 class PmsLine(Line):
-    """A PMS5003: active after power and after a wake, one frame a second; passive on request. Values count the frames."""
+    """A PMS5003: active after power and after a wake, one frame each `pace` ms; passive on request, after `delays` ms (the last one stays).
+    Values count the frames. `began` is when its power last came."""
 
     def __init__(self):
         super().__init__()
@@ -255,17 +256,26 @@ class PmsLine(Line):
         self.asleep = False
         self.deaf_until = 0
         self.next_at = 1000
+        self.pace = 1000
+        self.delays = [0]
+        self.began = 0
+        self._answer_at = None
 
     def brown_out(self, milliseconds=2000):
         self.asleep = False
         self.out = b""
+        self.began = self.now
         self.deaf_until = self.now + milliseconds
         self.next_at = self.deaf_until
+        self._answer_at = None
 
     def advance(self, now):
         self.now = now
         while self.next_at is not None and now >= self.next_at:
-            self.next_at += 1000
+            self.next_at += self.pace
+            self.out += self.frame()
+        if self._answer_at is not None and now >= self._answer_at:
+            self._answer_at = None
             self.out += self.frame()
 
     def frame(self):
@@ -290,5 +300,10 @@ class PmsLine(Line):
             self.next_at = None
             self.out += b"\x42\x4d\x00\x04\xe1\x00\x01\x74"
         elif data[2:5] == b"\xe2\x00\x00" and self.next_at is None and not self.asleep:
-            self.out += self.answers.pop(0) if self.answers else self.frame()
+            if self.answers:
+                self.out += self.answers.pop(0)
+            else:
+                delay = self.delays.pop(0) if len(self.delays) > 1 else self.delays[0]
+                self._answer_at = self.now + delay
+                self.advance(self.now)
         return 7

@@ -1,61 +1,16 @@
-"""start, poll, read_into and the technician's commands of the particle sensors against their bytes, on both interpreters."""
+"""start, poll, read_into and the technician's commands of the SPS30 on either wire against its bytes, on both interpreters."""
 
 import math
 
 import checking
 from checking import without_heap
-from mock_particles import PmsLine, Sps30Line, Sps30Words, encode_reply
+from mock_particles import Sps30Line, Sps30Words, encode_reply
+from particle_runs import WRAP, Quiet, Run, one
 
-from drivers import pms5003, sps30, sps30_i2c
-from drivers.errors import (
-    BAD_CHECKSUM,
-    DEVICE_FAULT,
-    FAN_CLEANING,
-    NO_ACKNOWLEDGE,
-    OTHER,
-    POWER_ON_VALUES,
-    TIME_OUT,
-    BusError,
-    from_oserror,
-)
+from drivers import sps30, sps30_i2c
+from drivers.errors import BAD_CHECKSUM, DEVICE_FAULT, FAN_CLEANING, NO_ACKNOWLEDGE, OTHER, POWER_ON_VALUES, TIME_OUT
 
-WRAP = 1 << 30
-
-
-class Run:
-    """A driver and its wire in their own time: `now` ms since the start, which is at tick `epoch`. Every sample is kept in `samples`."""
-
-    def __init__(self, driver, wire, epoch=0):
-        self.driver = driver
-        self.wire = wire
-        self.epoch = epoch
-        self.now = 0
-        self.samples = []
-        self.codes = []
-        self._buf = bytearray(64)
-        wire.advance(0)
-        driver.start(epoch)
-        assert driver.trim() == b""
-
-    def turn(self, milliseconds, pace=10):
-        """Poll on; the samples of this time. Trouble goes into `codes`, and a driver that lost its sensor is started again."""
-        before = len(self.samples)
-        end = self.now + milliseconds
-        while self.now < end:
-            self.now += pace
-            self.wire.advance(self.now)
-            tick = (self.epoch + self.now) % WRAP
-            try:
-                if self.driver.poll(tick):
-                    assert self.driver.read_into(self._buf, 3) == self.driver.RAW_SIZE
-                    self.samples.append(bytes(self._buf[3 : 3 + self.driver.RAW_SIZE]))
-            except BusError as error:
-                self.codes.append(error.code)
-                if error.code == POWER_ON_VALUES:
-                    self.driver.start(tick)
-            except OSError as error:
-                self.codes.append(from_oserror(error).code)
-        return self.samples[before:]
+BUFFER = bytearray(64)
 
 
 def numbers(samples):
@@ -337,131 +292,7 @@ def check_sps30_on_i2c_that_falls_silent_is_started_again():
     assert set(run.codes) == {TIME_OUT} and len(run.codes) == 3 and words.commands.count(0x0010) == starts + 3
 
 
-# --- PMS5003
-
-
-def warm(epoch=0):
-    line = PmsLine()
-    run = Run(pms5003.PMS5003(line), line, epoch)
-    assert run.turn(29_900) == [] and run.driver.configured and run.driver.trim() == b"\x97" and run.codes == []
-    run.turn(3500)
-    return run, line
-
-
-def masses(samples):
-    return [raw[11] for raw in samples]
-
-
-def check_pms_is_quiet_while_it_warms_up_and_then_delivers_once_a_second_over_the_wrap():
-    run, line = warm(WRAP - 31_000)
-    samples = run.turn(10_000)
-    assert len(samples) == 10 and line.next_at is None and run.codes == []
-    assert masses(samples) == [(masses(samples)[0] + index) & 0xFF for index in range(10)]
-    assert set(pms5003.decode(b"", samples[0])) == set(pms5003.QUANTITIES)
-
-
-def check_pms_that_did_not_hear_the_command_for_passive_mode_hears_it_again():
-    line = PmsLine()
-    line.brown_out(1700)  # deaf for the first commands
-    run = Run(pms5003.PMS5003(line), line)
-    assert run.turn(29_900) == [] and line.next_at is None and line.requests.count(b"\xe1\x00\x00") >= 2
-    assert len(run.turn(4000)) >= 2 and run.codes == []
-
-
-def check_pms_that_never_goes_quiet_is_refused():
-    line = PmsLine()
-    line.write = lambda data: len(data)
-    run = Run(pms5003.PMS5003(line), line)
-    assert run.turn(12_000) == [] and run.codes[0] == OTHER and not run.driver.configured
-
-
-def check_pms_broken_reply_is_asked_for_again_in_the_same_second():
-    run, line = warm()
-    for cut in (lambda frame: frame[:20], lambda frame: frame[:8] + b"\x01" + frame[9:], lambda frame: frame[:3] + frame[4:]):
-        run.codes = []
-        line.answers = [cut(line.frame())]
-        samples = run.turn(3000)
-        assert run.codes == [BAD_CHECKSUM] and len(samples) >= 2, run.codes
-
-
-def check_pms_reply_behind_junk_is_found():
-    run, line = warm()
-    line.answers = [b"\x42\x4d\x00\x1c\x00BM" + line.frame()]
-    assert len(run.turn(1000)) == 1 and run.codes == []
-
-
-def check_pms_that_lost_its_power_warms_up_again():
-    for away in (1400, 2000, 2900, 10_000):
-        run, line = warm()
-        run.turn(330)
-        line.brown_out(away)
-        before = len(run.samples)
-        run.turn(away + 5000)
-        assert POWER_ON_VALUES in run.codes and len(run.samples) == before
-        assert run.turn(20_000) == []
-        assert len(run.turn(15_000)) >= 3
-
-
-def check_pms_missing_reply_of_a_sensor_that_kept_its_power_costs_no_warm_up():
-    run, line = warm()
-    line.answers = [b""]
-    run.turn(1000)
-    assert run.codes == [TIME_OUT]
-    assert len(run.turn(5000)) >= 2 and run.codes == [TIME_OUT]
-
-
-def check_pms_error_byte_is_a_fault_and_no_sample():
-    run, line = warm()
-    line.error = 1
-    assert run.turn(3000) == [] and set(run.codes) == {DEVICE_FAULT}
-    line.error = 0
-    assert len(run.turn(2000)) == 2
-
-
-def check_pms_sleeps_and_warms_up_after_it_woke():
-    run, line = warm()
-    run.driver.sleep()
-    assert run.turn(3000) == [] and line.asleep
-    asked = len(line.requests)
-    run.turn(3000)
-    assert len(line.requests) == asked
-    run.driver.start(run.now)
-    assert run.turn(30_000) == [] and run.codes == []
-    assert len(run.turn(5000)) >= 2
-
-
-def check_pms_absent_is_a_time_out():
-    line = PmsLine()
-    line.write = lambda data: len(data)
-    line.next_at = None
-    run = Run(pms5003.PMS5003(line), line)
-    run.turn(4000)
-    assert run.codes == [TIME_OUT] and not run.driver.configured
-
-
 # --- memory
-
-
-class Quiet:
-    """A UART that hands out prepared bytes, and takes all, without allocating."""
-
-    def __init__(self, reply):
-        self.reply = reply
-        self.left = 0
-
-    def any(self):
-        return self.left
-
-    def readinto(self, buf):
-        count = min(self.left, len(buf))
-        start = len(self.reply) - self.left
-        for index in range(count):
-            buf[index] = self.reply[start + index]
-        self.left -= count
-        return count
-
-    def write(self, data):
-        self.left = len(self.reply)
 
 
 class QuietWords:
@@ -479,15 +310,6 @@ class QuietWords:
             buf[index] = reply[index]
 
 
-def _one(driver, now, buf, milliseconds):
-    """Poll until a sample was read."""
-    for _ in range(milliseconds // 10):
-        now += 10
-        if driver.poll(now):
-            return driver.read_into(buf, 19)
-    return 0
-
-
 def check_sps30_polls_from_one_sample_to_the_next_allocate_nothing():
     line = Sps30Line()
     line.sensor.version = (2, 1)
@@ -495,9 +317,9 @@ def check_sps30_polls_from_one_sample_to_the_next_allocate_nothing():
     run.turn(1500)
     buf = bytearray(64)
     run.driver._uart = Quiet(encode_reply(0x03, 0, b"\x7e\x7d" + bytes(38)))
-    assert without_heap(lambda: _one(run.driver, run.now, buf, 2000)) == 40 and buf[19:21] == b"\x7e\x7d"
+    assert without_heap(lambda: one(run.driver, run.now, buf, 2000)) == 40 and buf[19:21] == b"\x7e\x7d"
     run.driver._uart = Quiet(encode_reply(0x03, 0, b""))
-    assert without_heap(lambda: _one(run.driver, run.now + 2000, buf, 1000)) == 0
+    assert without_heap(lambda: one(run.driver, run.now + 2000, buf, 1000)) == 0
 
 
 def check_sps30_reading_the_status_allocates_nothing():
@@ -510,10 +332,7 @@ def check_sps30_reading_the_status_allocates_nothing():
         now += 10
         assert run.driver.poll(now) == 0
     run.driver._uart = Quiet(encode_reply(0xD2, 0, bytes(5)))
-    assert without_heap(lambda: _one(run.driver, now, bytes_for_samples, 100)) == 40
-
-
-bytes_for_samples = bytearray(64)
+    assert without_heap(lambda: one(run.driver, now, BUFFER, 100)) == 40
 
 
 def check_sps30_on_i2c_polls_allocate_nothing():
@@ -521,13 +340,7 @@ def check_sps30_on_i2c_polls_allocate_nothing():
     run = Run(sps30_i2c.SPS30I2C(words), words)
     run.turn(1500)
     run.driver._i2c = QuietWords({3: b"\x00\x01\xb0", 60: b"\x00\x00\x81" * 20, 6: b"\x00\x00\x81" * 2})
-    assert without_heap(lambda: _one(run.driver, run.now, bytes_for_samples, 2000)) == 40
-
-
-def check_pms_polls_allocate_nothing():
-    run, line = warm()
-    run.driver._uart = Quiet(b"\x42\x00\x42" + line.frame())
-    assert without_heap(lambda: _one(run.driver, run.now, bytes_for_samples, 2000)) == 32
+    assert without_heap(lambda: one(run.driver, run.now, BUFFER, 2000)) == 40
 
 
 def check_any_floats_have_a_reason_or_are_bounded():

@@ -27,6 +27,8 @@ class Wire:
         self.bauds: list[int] = []
         self.cut = False
         self.written = b""
+        self.flip: tuple[int, int] | None = None  # which bit of which byte that reaches the receiver is wrong
+        self.heard = 0  # bytes that reached it
         self._received = bytearray()
 
     def wait(self) -> None:
@@ -43,7 +45,11 @@ class Wire:
     def write(self, data: bytes) -> int:
         self.written += data
         if not self.cut and self.baud == self.chip.baud:
-            self.chip.write(bytes(data))
+            arriving = bytearray(data)
+            if self.flip is not None and self.heard <= self.flip[0] < self.heard + len(data):
+                arriving[self.flip[0] - self.heard] ^= 1 << self.flip[1]
+            self.heard += len(data)
+            self.chip.write(bytes(arriving))
         return len(data)
 
     def any(self) -> int:
@@ -156,6 +162,42 @@ def test_no_answer_is_a_time_out_and_a_receiver_that_appears_is_found() -> None:
     assert set(desk.wire.bauds) == {9600, 38400, 115200}
     desk.wire.cut = False
     assert desk.run(5_000, limit=1)
+
+
+@pytest.mark.parametrize("flash", [None, model.TRUCK], ids=["as delivered", "set up before"])
+def test_a_flipped_length_in_a_request_is_over_within_seconds(flash: dict[int, int] | None) -> None:
+    """The receiver waits for as many bytes as it heard of, up to 1 KiB (as modelled), and takes all that comes for them."""
+    healthy = Desk(chip(flash=flash))
+    healthy.run(4_000)
+    heard = healthy.wire.written[-healthy.wire.heard :]
+    lengths = []  # places of their high bytes
+    at = 0
+    while at < len(heard):
+        assert heard[at : at + 2] == b"\xb5\x62"
+        lengths.append(at + 5)
+        at += 8 + int.from_bytes(heard[at + 4 : at + 6], "little")
+    assert len(lengths) == (7 if flash is None else 2)
+    for place in lengths:
+        for bit in (0, 1):
+            desk = Desk(chip(flash=flash))
+            desk.wire.flip = (place, bit)
+            assert desk.run(9_000, limit=1), (place, bit, desk.codes)
+
+
+def test_nothing_is_sent_that_breaks_frames_at_another_speed() -> None:
+    """FF is a start bit and silence: a start bit of 38400 baud is a byte at 115200, one of 9600 baud a broken frame. A receiver that counts
+    more than 100 of those in a second stops listening."""
+    desk = Desk(chip())
+    desk.wire.cut = True
+    slow: list[tuple[int, int]] = []
+    for _ in range(4_000):
+        before = len(desk.wire.written)
+        desk.run(5)
+        if desk.wire.baud == 9600 and len(desk.wire.written) > before:
+            slow.append((desk.wire.now_ms, len(desk.wire.written) - before))
+    assert slow
+    for moment, _ in slow:
+        assert sum(count for then, count in slow if moment - 1000 < then <= moment) < 100
 
 
 # --- what goes wrong later

@@ -3,8 +3,8 @@
     python tests/support/fault_matrix.py [--short] [--part NAME] [--seeds N]
 
 A cell is the longest recovery in seconds, from the end of the fault to a sensor that is ok with a sample that came after it. Behind it `u`:
-wrong values that no protocol can notice came out; `k`: a known limit (both are in the legend); `!`: the cell failed, and what is wrong
-follows below the table. Exit code 1 if a cell failed."""
+wrong values that no protocol can notice came out (see the legend); `!`: the cell failed, and what is wrong follows below the table. Exit
+code 1 if a cell failed."""
 
 import argparse
 import multiprocessing
@@ -40,12 +40,6 @@ SHORT_NAMES = {
     "pms5003": "pms",
     "neo_m9n": "neo",
     "first_fleet": "box",
-}
-
-
-# Known cells beyond the bar: seconds, and why. A driver's matter each; nothing wrong comes out meanwhile, and the state says so.
-LIMITS = {
-    ("neo_m9n", "UART: flip to chip"): (195.0, "a flipped length in a request: the receiver waits for up to 1 KiB before it hears another"),
 }
 
 
@@ -180,8 +174,7 @@ def results(part: Part, seeds: int, *, short: bool) -> list[Result]:
     """Every run of a part."""
     found = []
     for seed, case in cases(part, seeds, short=short):
-        limit = LIMITS.get((part.name, case.row), (None, ""))[0]
-        outcome = run(part, case.faults, seed, visible=case.visible, wrong=case.wrong, within_s=limit)
+        outcome = run(part, case.faults, seed, visible=case.visible, wrong=case.wrong)
         found.append(Result(part.name, seed, case, outcome))
     return found
 
@@ -210,8 +203,6 @@ def _cell(found: list[Result]) -> str:
         return ""
     longest = max((result.outcome.recovery_s or 0.0 for result in found), default=0.0)
     mark = "u" if any(result.outcome.undetectable for result in found) else ""
-    if (found[0].part, found[0].case.row) in LIMITS:
-        mark = "k"
     if any(result.outcome.problems for result in found):
         mark = "!"
     return f"{longest:.0f}{mark}" if longest >= 10 else f"{longest:.1f}{mark}"
@@ -235,13 +226,10 @@ def main() -> int:
             console.print(table(found, names, wire))
     failed = [result for result in found if result.outcome.problems]
     hidden = sum(result.outcome.undetectable for result in found)
-    console.print("! failed   u wrong values that nobody can notice   k known limit")
+    console.print("! failed   u wrong values that nobody can notice")
     for name, why in UNDETECTABLE.items():
         if name in names:
             console.print(f"u: {name}: {why}; {hidden} such in these runs, all within the register's range")
-    for (name, row), (seconds, why) in LIMITS.items():
-        if name in names:
-            console.print(f"k: {name}, {row}: {why}; at most {seconds:.0f} s")
     for name in names:
         if name in WARM_UP_S:
             console.print(f"{SHORT_NAMES.get(name, name)}: with its own start of up to {WARM_UP_S[name]:.1f} s")

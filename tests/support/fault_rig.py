@@ -280,10 +280,9 @@ def run(
     visible: bool = False,
     settle_s: float = 1.5,
     wrong: bool = False,
-    within_s: float | None = None,
 ) -> Outcome:
     """`part` from its start through `faults` until it is well again, and `settle_s` longer. `visible`: the state just before a fault's end
-    must not be ok. `wrong`: the faults flip data bits. `within_s`: a known limit instead of the bar."""
+    must not be ok. `wrong`: the faults flip data bits."""
     rig = Rig(part, faults, seed)
     rig.allow_wrong = wrong
     strikes = rig.faults.strikes
@@ -306,7 +305,6 @@ def run(
     allowed = RECOVERED_S
     if part.name in STARTS_ANEW or any(fault.kind in ("brown_out", "unplugged") for fault in faults) or not rig.samples:
         allowed += WARM_UP_S.get(part.name, 0.0)  # its supply went, or it was hit in its first start
-    allowed = allowed if within_s is None else within_s
     rig.advance(allowed + 2.5, lambda: rig.well() and rig.samples[-1] > end_us)
     recovery = (rig.now_us - end_us) / 1e6
     if not (rig.well() and rig.samples[-1] > end_us):
