@@ -9,7 +9,7 @@ after a start) the measurement is started again, which a measuring sensor does n
 import struct
 
 from drivers.crc8 import crc8
-from drivers.errors import BAD_CHECKSUM, DEVICE_FAULT, FAN_CLEANING, TIME_OUT, BusError
+from drivers.errors import BAD_CHECKSUM, DEVICE_FAULT, FAN_CLEANING, NO_ACKNOWLEDGE, TIME_OUT, BusError, from_oserror
 from drivers.portable import TYPE_CHECKING, const, elapsed
 from drivers.sps30_values import CLEANING_MS, FAILURES, FAN_SPEED, HOLD_MS, RAW_SIZE, SLEEP_SINCE, STATUS_SINCE, TRIM_SIZE
 from drivers.sps30_values import QUANTITIES as QUANTITIES
@@ -111,8 +111,8 @@ class SPS30I2C:
             if reply:
                 try:
                     self._i2c.readfrom_into(self._address, reply)
-                except OSError:
-                    if elapsed(now, self._since) <= _BUSY_MS:
+                except OSError as error:
+                    if from_oserror(error).code == NO_ACKNOWLEDGE and elapsed(now, self._since) <= _BUSY_MS:
                         return 0  # not acknowledged: not ready. On Linux the command may have gone out some ms after `now`
                     self._over(step)
                     raise
@@ -173,10 +173,11 @@ class SPS30I2C:
             # Asleep, the sensor does not acknowledge the first of two wakes; firmware 1 none; idle, perhaps no stop. An absent one is
             # noticed when its version is read.
             for _ in range(2 if step == _WAKING else 1):
-                try:  # noqa: SIM105  # the head has no contextlib
+                try:
                     self._i2c.writeto(self._address, _REQUESTS[step])
-                except OSError:
-                    pass
+                except OSError as error:
+                    if from_oserror(error).code != NO_ACKNOWLEDGE:
+                        raise
         else:
             self._i2c.writeto(self._address, self._interval_request if step == _SETTING_INTERVAL else _REQUESTS[step])
         self._asked = True

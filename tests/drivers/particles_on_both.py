@@ -281,6 +281,18 @@ def check_sps30_on_i2c_absent_is_no_acknowledge_and_is_set_up_when_it_appears():
     assert len(run.turn(3000)) >= 2
 
 
+def check_sps30_on_i2c_bus_that_hangs_is_told_at_once():
+    words = Sps30Words()
+    words.errors = [110]
+    run = Run(sps30_i2c.SPS30I2C(words), words)
+    run.turn(20)
+    assert run.codes == [TIME_OUT]
+    words.errors = [0, 0, 0, 110]  # both wakes and the stop are heard; the version is asked for
+    run.turn(100)
+    assert run.codes == [TIME_OUT, TIME_OUT]
+    assert len(run.turn(3000)) >= 1 and len(run.codes) == 2
+
+
 def check_sps30_on_i2c_that_falls_silent_is_started_again():
     words = Sps30Words()
     run = Run(sps30_i2c.SPS30I2C(words), words)

@@ -5,8 +5,7 @@ from pathlib import Path
 import both_interpreters as both
 import pytest
 
-NAMES = ("particle_vectors", "particles", "pms", "sps30_i2c_busy")
-SCRIPTS = [Path(__file__).with_name(f"{name}_on_both.py") for name in NAMES if Path(__file__).with_name(f"{name}_on_both.py").exists()]
+SCRIPTS = [Path(__file__).with_name(name) for name in ("particle_vectors_on_both.py", "particles_on_both.py", "sps30_i2c_busy_on_both.py")]
 CHECKS = [pytest.param(script, name, id=name) for script in SCRIPTS for name in both.check_names(script)]
 
 
