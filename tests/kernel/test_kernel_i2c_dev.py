@@ -129,6 +129,60 @@ def test_requests_that_make_no_sense_get_the_errno_of_i2c_dev(k: Kernel) -> None
     """)
 
 
+def test_a_transfer_has_up_to_42_messages_of_up_to_8192_bytes(k: Kernel) -> None:
+    k.run("""
+        import errno, fcntl, os, smbus2
+        from smbus2 import i2c_msg
+        bus = smbus2.SMBus(1)
+        reads = [i2c_msg.read(0x50, 2) for _ in range(41)]
+        bus.i2c_rdwr(i2c_msg.write(0x50, [0x10]), *reads)
+        assert [list(read) for read in reads] == [[0x10 + 2 * n, 0x11 + 2 * n] for n in range(41)]
+        long = i2c_msg.read(0x50, 8192)
+        bus.i2c_rdwr(i2c_msg.write(0x50, [0]), long)
+        assert bytes(long) == bytes(range(256)) * 32
+        bus.i2c_rdwr(i2c_msg.write(0x50, bytes(8192)))
+        for messages in ([i2c_msg.read(0x50, 1)] * 43, [i2c_msg.read(0x50, 8193)], [i2c_msg.write(0x50, bytes(8193))]):
+            try:
+                bus.i2c_rdwr(*messages)
+            except OSError as error:
+                assert error.errno == errno.EINVAL
+            else:
+                raise AssertionError("too much was accepted")
+        fcntl.ioctl(bus.fd, 0x703, 0x50)
+        assert os.write(bus.fd, bytes(9000)) == 8192 and len(os.read(bus.fd, 9000)) == 8192  # cut, as i2c-dev cuts
+    """)
+
+
+def test_a_device_is_its_path_however_that_is_written(k: Kernel) -> None:
+    k.run("""
+        import os, pathlib, stat
+        os.chdir("/dev")
+        for path in ("/dev/i2c-1", "i2c-1", "/dev/../dev//i2c-1", b"/dev/i2c-1", pathlib.Path("/dev/i2c-1")):
+            os.close(os.open(path, os.O_RDWR))
+        for path in ("/dev/i2c-01", "/dev/i2c-\u0661", "/dev/i2c-", "/dev/i2c-1x", "/dev/i2c-1/"):
+            assert not os.path.exists(path), path
+        assert os.path.lexists("/dev/i2c-1") and not os.path.islink("/dev/i2c-1") and stat.S_ISCHR(os.lstat("/dev/i2c-1").st_mode)
+        assert not os.path.lexists("/dev/i2c-2")
+    """)
+
+
+def test_a_file_with_the_inode_number_of_a_bus_is_not_the_bus(k: Kernel, tmp_path: Path) -> None:
+    k.run(
+        """
+        import os, sys
+        bus = os.open("/dev/i2c-1", os.O_RDWR)
+        plain = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)  # on another file system, where inodes are counted anew
+        real, number = os.fstat, os.fstat(bus).st_ino
+        def fstat(fd):
+            found = real(fd)
+            return os.stat_result((found[0], number, *found[2:])) if fd == plain else found
+        os.fstat = fstat
+        assert os.write(plain, b"xyz") == 3 and os.pread(plain, 9, 0) == b"xyz"
+        """,
+        str(tmp_path / "plain"),
+    )
+
+
 def test_plain_read_and_write_go_to_the_address_set_before(k: Kernel) -> None:
     k.run("""
         import fcntl, io, os, pathlib
