@@ -13,7 +13,6 @@ their numbers.
 Live values: a head's go before. With a head on the truck the box is recorded, and not shown."""
 
 import json
-import termios
 import threading
 from typing import Any
 
@@ -103,8 +102,8 @@ class Box:
                     self._serve(uart, stop)
                 finally:
                     uart.close()
-            except (OSError, termios.error) as error:  # pyserial lets termios.error through: a port that just went
-                self._lost(f"port: {error}")
+            except OSError as error:
+                self._lost(f"port: {error.strerror or error}")
             self._commit()
             stop.wait(REOPEN_SECONDS)
         if self._outage.down:

@@ -1,3 +1,4 @@
+import configparser
 import os
 import shutil
 import socket
@@ -131,17 +132,33 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.Ca
     assert main([]) == 2 and main(["a", "b"]) == 2
 
 
-def test_where_nobody_answers_it_says_so_in_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nobody_answers_it_says_so_in_time(capsys: pytest.CaptureFixture[str]) -> None:
     receiver = simulated()  # its thread does not run: nobody is there
-    monkeypatch.setattr(set_up, "__defaults__", (1000, 2.5))
     try:
         began = time.monotonic()
-        assert main([receiver.port]) == 1
+        assert main([receiver.port], 2.5) == 1
         assert time.monotonic() - began < 5
         assert capsys.readouterr().err == f"receiver: {receiver.port}: no receiver answers at 38400, 9600, 115200 baud\n"
     finally:
         receiver.stop()
+
+
+def test_its_ten_seconds_begin_with_the_process_not_with_the_search() -> None:
+    code = "import time; time.sleep(1.2); from gateway.receiver import age_seconds; print(age_seconds())"
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert 1.2 <= float(done.stdout) <= time.monotonic() - began + 0.05
     assert tool.LIMIT_SECONDS < 10
+
+
+def test_the_example_for_systemd_calls_it_and_gives_it_its_time() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gpsd.service.conf").read_text()
+    unit = configparser.ConfigParser()
+    unit.read_string(text)
+    command = unit["Service"]["ExecStartPre"].split()
+    assert command[0].startswith("-/"), "gpsd starts in any case"
+    assert command[1:] == ["-m", "gateway.receiver", "/etc/cruisers/truck.toml"]
+    assert int(unit["Service"]["TimeoutStartSec"]) > 2 * tool.LIMIT_SECONDS
 
 
 def test_a_receiver_of_an_older_generation_is_named_as_not_supported(capsys: pytest.CaptureFixture[str]) -> None:
