@@ -17,13 +17,14 @@ _GNSS = "gnss"
 def of_file(path: Path, quantity: str) -> tuple[np.ndarray, np.ndarray]:
     """Boot times [n] (uint64, ns) and SI values [n] (float64, NaN where the sample has a reason instead of a number) in file order.
 
-    They are of the sensor that the table names; where the file has none of it, of another one that gives the quantity (a spare, a box of
-    the first fleet), never of two. Raises KeyError for a quantity that is not in the table, OSError if the file cannot be read.
+    They are of the sensor that the table names; where the file has none of it, of another one that gives the quantity (a spare, a receiver
+    on the head; a box of the first fleet: the one a second that is typed, its other 99 are in /box/frames), never of two. Raises KeyError for a quantity that is not in the table, OSError if the file cannot be read.
     """
     sensor = BY_ID[quantity].sensor
     parts = list(_blocks(path, quantity)) if sensor == _IMU else []
     if not parts:
-        rows = list(_positions(path, quantity)) if sensor == _GNSS else _readings(path, sensor, quantity)
+        rows = list(_positions(path, quantity)) if sensor == _GNSS else []
+        rows = rows or _readings(path, sensor, quantity)
         parts = [(np.array([row[0] for row in rows], np.uint64), np.array([row[1] for row in rows], np.float64))]
     return np.concatenate([_NOTHING[0], *(part[0] for part in parts)]), np.concatenate([_NOTHING[1], *(part[1] for part in parts)])
 

@@ -38,3 +38,7 @@ def test_beside_the_sensor_of_the_table_another_ones_samples_are_not_mixed_in(tm
 def test_of_two_others_the_first_one_counts_alone(tmp_path: Path) -> None:
     path = file_of(tmp_path, ("pms5003", "pm2_5", 3.0), ("first_fleet", "pm2_5", 1.0), ("pms5003", "pm2_5", 4.0))
     assert of_file(path, "pm2_5")[1].tolist() == [3.0, 4.0]
+
+
+def test_a_receiver_on_the_head_gives_the_positions_where_nothing_else_does(tmp_path: Path) -> None:
+    assert of_file(file_of(tmp_path, ("neo_m9n", "latitude", 35.5)), "latitude")[1].tolist() == [35.5]
