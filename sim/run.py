@@ -198,9 +198,13 @@ def _fitted(wanted: tuple[tuple[str, int], ...], world: World, log: Log) -> list
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
-    """The program's environment: ours, the fake kernel first on its Python path, this virtual environment's commands first on its PATH."""
+    """The program's environment: ours, the fake kernel first on its Python path, this virtual environment's commands first on its PATH, or
+    last where the user has activated another one."""
     paths = [str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])]
     commands = [str(Path(sys.executable).parent), *filter(None, [os.environ.get("PATH")])]
+    active = os.environ.get("VIRTUAL_ENV")
+    if active and Path(active).resolve() != Path(sys.prefix).resolve():
+        commands.reverse()
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PATH": os.pathsep.join(commands), **extra}
 
 

@@ -40,6 +40,16 @@ def test_the_command_finds_the_chips_for_python_a_module_and_a_console_script() 
     assert script.returncode == 0 and "Humidity" in script.stdout
 
 
+def test_the_programs_python_is_ours_unless_the_user_has_activated_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    for active, path in ((None, f"{ours}:/usr/bin"), (sys.prefix, f"{ours}:/usr/bin"), ("/home/her/venv", f"/usr/bin:{ours}")):
+        monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+        if active:
+            monkeypatch.setenv("VIRTUAL_ENV", active)
+        assert run.environment({})["PATH"] == path
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
