@@ -17,8 +17,9 @@ _GNSS = "gnss"
 def of_file(path: Path, quantity: str) -> tuple[np.ndarray, np.ndarray]:
     """Boot times [n] (uint64, ns) and SI values [n] (float64, NaN where the sample has a reason instead of a number) in file order.
 
-    They are of the sensor that the table names; where the file has none of it, of another one that gives the quantity (a spare, a receiver
-    on the head; a box of the first fleet: the one a second that is typed, its other 99 are in /box/frames), never of two. Raises KeyError for a quantity that is not in the table, OSError if the file cannot be read.
+    They are of the sensor that the table names; where the file has none of it, of another one that gives the quantity, never of two: a
+    spare, a receiver on the head, a box of the first fleet (the one a second that is typed; its other 99 are in /box/frames). Raises
+    KeyError for a quantity that is not in the table, OSError if the file cannot be read.
     """
     sensor = BY_ID[quantity].sensor
     parts = list(_blocks(path, quantity)) if sensor == _IMU else []
