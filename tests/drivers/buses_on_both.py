@@ -113,6 +113,10 @@ def check_opt3001_brown_out_silence_and_another_chip():
     running(driver, bus)
     chip.registers[1] = 0xC810
     assert failing(driver, bus, 400, 500)[0] == POWER_ON_VALUES
+    running(driver, bus)
+    chip.registers[1] |= 0x0400  # a flipped bit of the command: it measures on and on
+    chip.next_at = None
+    assert failing(driver, bus, 400, 1000)[0] == POWER_ON_VALUES
     chip.dead = True
     running(driver, bus)
     assert failing(driver, bus, 400, 4000)[0] == TIME_OUT

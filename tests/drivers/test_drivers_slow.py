@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = pytest.mark.timeout(60)
 
-SCRIPTS = [Path(__file__).with_name(name) for name in ("slow_buses_on_both.py", "slow_vectors_on_both.py")]
+SCRIPTS = [Path(__file__).with_name(name) for name in ("slow_buses_on_both.py", "slow_costs_on_both.py", "slow_vectors_on_both.py")]
 CHECKS = [pytest.param(script, name, id=name) for script in SCRIPTS for name in both.check_names(script)]
 
 
