@@ -22,7 +22,7 @@ _HEATER = {
 }  # fmt: skip
 _KELVIN_PER_MILLIWATT = 0.3
 _THERMAL_US = 4_000_000.0
-_SERIAL_US = 1_000
+_SERIAL_US = 1_000  # Sensirion's own Python driver reads it after so long (the facts' 10 ms are what another one waits)
 _RESET_US = 1_000
 
 

@@ -110,16 +110,20 @@ def test_a_conversion_is_not_ready_for_its_time_and_wake_up_then_has_new_data_on
     bench = Bench()
     chip, i2c = powered(bench)
     configure(i2c, GAIN_2X_64_MS)
-    i2c.writeto_mem(ADDRESS, 0x00, b"\x83")
-    bench.wait_us(65_000)
+    i2c.writeto_mem(ADDRESS, 0x00, b"\x83")  # out of power-down: 2 ms, then 64 ms of an oscillator that is 5 % slow
+    bench.wait_us(69_300)
     assert i2c.readfrom_mem(ADDRESS, 0x00, 2)[1] & 0x0C == 0x04
-    bench.wait_us(10_000)
+    bench.wait_us(100)
     osr, status = i2c.readfrom_mem(ADDRESS, 0x00, 2)
     assert status & 0x0C == 0x08
     assert osr == 0x03  # start has cleared itself
     i2c.readfrom_mem(ADDRESS, 0x01, 8)
     assert i2c.readfrom_mem(ADDRESS, 0x00, 2)[1] & 0x18 == 0
     assert chip.samples == 1 and [name for name, _, _ in bench.log] == ["as7331"]
+    i2c.writeto_mem(ADDRESS, 0x00, b"\x83")  # awake now
+    bench.wait_us(67_400)
+    assert i2c.readfrom_mem(ADDRESS, 0x00, 2)[1] & 0x0C == 0x08
+    assert i2c.readfrom_mem(ADDRESS, 0x05, 4) == bytes.fromhex("00000100")  # OUTCONV: 65536 clocks
 
 
 def test_results_that_were_not_read_are_reported_lost():
@@ -131,6 +135,16 @@ def test_results_that_were_not_read_are_reported_lost():
     assert i2c.readfrom_mem(ADDRESS, 0x00, 2)[1] & 0x18 == 0x18
 
 
+def test_continuous_conversions_are_a_break_apart():
+    bench = Bench()
+    chip, i2c = powered(bench)
+    configure(i2c, 0xA0, creg3=0x00)  # 1 ms
+    i2c.writeto_mem(ADDRESS, 0x00, b"\x83")
+    bench.wait_us(200_000)
+    i2c.readfrom_mem(ADDRESS, 0x00, 2)
+    assert chip.samples == pytest.approx(198_000 / (1000 / 0.95 + 0x19 * 8), abs=1)
+
+
 def test_too_much_light_is_flagged_and_clipped():
     bench = Bench()
     _, i2c = powered(bench, {"uva": 2000.0})
@@ -138,6 +152,13 @@ def test_too_much_light_is_flagged_and_clipped():
     status, _, uva, *_ = measure(bench, i2c)
     assert status >> 8 & 0x60 == 0x60
     assert uva == 0xFFFF
+    for share, flags in ((0.9999, 0x00), (1.00001, 0x60)):
+        _, i2c = powered(bench, {"uva": 3481.60 / 2 * share})
+        configure(i2c, GAIN_2X_64_MS)
+        assert measure(bench, i2c)[0] >> 8 & 0x60 == flags
+    _, i2c = powered(bench, {"uva": 3481.60 / 2 * 1.001})
+    configure(i2c, GAIN_2X_64_MS, creg2=0x48)  # halved, the result has room: only the converter is full
+    assert measure(bench, i2c)[0] >> 8 & 0x60 == 0x20
 
 
 def test_powered_down_it_measures_nothing_and_says_so():

@@ -81,6 +81,9 @@ def test_after_power_on_it_names_itself_and_sleeps():
     assert i2c.readfrom_mem(ADDRESS, 0x00, 1) == b"\x60"
     assert i2c.readfrom_mem(ADDRESS, 0x10, 1) == b"\x01"
     assert i2c.readfrom_mem(ADDRESS, 0x10, 1) == b"\x00"  # the power-on event clears when read
+    assert i2c.readfrom_mem(ADDRESS, 0x04, 6) == bytes.fromhex("000080000080")  # nothing measured yet
+    assert i2c.readfrom_mem(ADDRESS, 0x1A, 6) == bytes.fromhex("000002000000")
+    assert i2c.readfrom_mem(ADDRESS, 0x12, 3) == bytes.fromhex("000080")  # an empty FIFO
     bench.wait_us(1_000_000)
     assert i2c.readfrom_mem(ADDRESS, 0x03, 1) == b"\x10"
     assert chip.samples == 0
@@ -99,6 +102,7 @@ def test_a_forced_conversion_takes_the_time_of_its_oversampling_and_ends_in_slee
     assert i2c.readfrom_mem(ADDRESS, 0x03, 1) == b"\x70"
     assert i2c.readfrom_mem(ADDRESS, 0x1B, 1) == b"\x03"
     assert chip.samples == 1 and bench.log[0][1] == microseconds
+    assert i2c.readfrom_mem(ADDRESS, 0x11, 1) == b"\x08" and i2c.readfrom_mem(ADDRESS, 0x11, 1) == b"\x00"  # data ready, cleared
     reading(i2c)
     assert i2c.readfrom_mem(ADDRESS, 0x03, 1) == b"\x10"  # data-ready cleared by reading the data
 
@@ -134,10 +138,20 @@ def test_a_soft_reset_forgets_everything_and_takes_no_register_for_2_ms():
     i2c.writeto_mem(ADDRESS, 0x7E, b"\xb6")
     i2c.writeto_mem(ADDRESS, 0x1C, b"\x05")
     assert i2c.readfrom_mem(ADDRESS, 0x03, 1) == b"\x00"
-    bench.wait_us(2_000)
+    bench.wait_us(1_999)
+    i2c.writeto_mem(ADDRESS, 0x1C, b"\x05")
+    assert i2c.readfrom_mem(ADDRESS, 0x03, 1) == b"\x00"
+    bench.wait_us(1)
     assert i2c.readfrom_mem(ADDRESS, 0x03, 1) == b"\x10"
     assert i2c.readfrom_mem(ADDRESS, 0x1C, 1) == b"\x02"
     assert i2c.readfrom_mem(ADDRESS, 0x10, 1) == b"\x01"
+
+
+def test_sensor_time_counts_25_6_khz():
+    bench = Bench()
+    _, i2c = powered(bench)
+    bench.wait_us(10_000_000)
+    assert int.from_bytes(i2c.readfrom_mem(ADDRESS, 0x0C, 3), "little") == 256_000
 
 
 def test_a_written_burst_is_pairs_of_register_and_value():

@@ -46,6 +46,7 @@ def test_after_power_on_it_names_itself_and_is_shut_down():
     bench = Bench()
     chip, i2c = powered(bench)
     assert (word(i2c, 0x7E), word(i2c, 0x7F), word(i2c, 0x01)) == (0x5449, 0x3001, 0xC810)
+    assert (word(i2c, 0x02), word(i2c, 0x03)) == (0xC000, 0xBFFF)
     bench.wait_us(2_000_000)
     assert word(i2c, 0x00) == 0 and chip.samples == 0
 
@@ -103,6 +104,36 @@ def test_limits_raise_their_flags():
     i2c.writeto_mem(ADDRESS, 0x01, CONTINUOUS_800)
     bench.wait_us(900_000)
     assert word(i2c, 0x01) & 0x60 == 0x40
+    i2c.writeto_mem(ADDRESS, 0x02, (0xBFFF).to_bytes(2, "big"))
+    bench.wait_us(900_000)
+    assert word(i2c, 0x01) & 0x60 == 0x60  # above the one and below the other
+
+
+def test_latched_limit_flags_stay_until_they_are_read_others_follow_the_light():
+    for setting, after in ((0xCC10, 0x40), (0xCC00, 0x00)):
+        bench = Bench()
+        light = {"illuminance": 1000.0}
+        i2c = bench.i2c(OPT3001(lambda t_us, light=light: light, bench.record))
+        i2c.writeto_mem(ADDRESS, 0x03, (0x0FFF).to_bytes(2, "big"))
+        i2c.writeto_mem(ADDRESS, 0x01, setting.to_bytes(2, "big"))
+        bench.wait_us(850_000)
+        i2c.scan()
+        light["illuminance"] = 10.0
+        bench.wait_us(850_000)
+        assert word(i2c, 0x01) & 0x60 == after
+        bench.wait_us(850_000)
+        assert word(i2c, 0x01) & 0x60 == 0
+
+
+def test_a_new_command_clears_conversion_ready():
+    bench = Bench()
+    _, i2c = powered(bench)
+    i2c.writeto_mem(ADDRESS, 0x01, SINGLE_100)
+    bench.wait_us(113_000)
+    i2c.writeto_mem(ADDRESS, 0x01, SINGLE_100)
+    assert not word(i2c, 0x01) & 0x80
+    bench.wait_us(113_000)
+    assert word(i2c, 0x01) & 0x80
 
 
 def test_identity_registers_cannot_be_written():
