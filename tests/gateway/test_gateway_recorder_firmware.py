@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from gateway_recording import PATIENCE, Recording, start_process, truck, wait_for
 
-from firmware import board
+from firmware.parts import STANDARD
 from logbook import block, reader
 from logbook.quantities import TABLE, TEN
 from logbook.recovery import last_head_frames
 from sim.clock import Clock
 from sim.head import SimulatedHead
 
-SENSORS = set(board.STANDARD)
+SENSORS = set(STANDARD)
 IMU_STEP = 9.80665 / 4096
 TIME_ERROR_S = 0.03  # of any sample on a busy machine; a mistake in numbering or clocks is far more
 
