@@ -6,10 +6,8 @@ master is reset (SparkFun startupMagnetometer tries ten times).
 
 The way inside the chip has no check either: the mode is read back (a self-test, one bit beside 100 Hz, would look like samples)."""
 
-from drivers.portable import TYPE_CHECKING, const, elapsed
-
-if TYPE_CHECKING:
-    from drivers.icm20948 import ICM20948
+from drivers.icm20948_registers import Kept, Registers
+from drivers.portable import const, elapsed
 
 _READ = const(0x8C)  # address 0x0C, to read
 _WRITE = const(0x0C)
@@ -21,11 +19,13 @@ _IDENTITY = const(0x09)
 _100_HZ = const(0x08)
 
 # Of the ICM-20948
-_BANK_0 = const(0x00)
-_BANK_3 = const(0x30)
+_USER_CTRL = const(0x03)
+_MASTER_RESET = const(0x02)
 _I2C_MST_STATUS = const(0x17)
 _DONE = const(0x40)
 _DONE_OR_NACK = const(0x50)
+_SLAVE_0_NACK = const(0x01)
+_BANK_3 = const(0x30)
 _MST_ODR = const(0x00)  # and MST_CTRL, DELAY_CTRL, SLV0 ADDR, REG, CTRL, DO behind it
 _MST_CTRL = const(0x01)
 _MASTER_CLOCK = const(0x17)  # 345.6 kHz, a stop between reads
@@ -40,12 +40,11 @@ _ASK, _ASKED, _RESETTING, _SETTING, _LOOKING = range(5)
 
 
 class AK09916:
-    """The magnetometer behind `host`. Between two calls the host's bank 0 is selected."""
+    """The magnetometer behind the chip of these registers; each method selects the bank that it needs."""
 
-    def __init__(self, host: "ICM20948") -> None:
-        self._host = host
-        self._settings = bytearray(7)  # MST_ODR .. SLV0_DO
-        self._wanted = bytearray(7)
+    def __init__(self, registers: Registers) -> None:
+        self._registers = registers
+        self._slave_0 = Kept(registers, _BANK_3, _MST_ODR, 7)
         self.start()
 
     def start(self) -> None:
@@ -60,7 +59,8 @@ class AK09916:
             self._transfer(_READ, _WIA2, 0)
             self._go(now, _ASKED)
             return 0
-        status = self._host.read(_I2C_MST_STATUS)
+        self._registers.select(0)
+        status = self._registers.read(_I2C_MST_STATUS)
         if not status & _DONE_OR_NACK and elapsed(now, self._since) <= _TRANSFER_MS:
             return 0
         heard = status & _DONE_OR_NACK == _DONE
@@ -85,33 +85,24 @@ class AK09916:
 
     def note_power_on(self) -> None:
         """Keep the power-on values of the registers that `intact` compares, after a reset of the host."""
-        host = self._host
-        host.select(_BANK_3)
-        host.read_block(_MST_ODR, self._wanted)
-        host.select(_BANK_0)
+        self._slave_0.note()
 
     def begin_reading(self) -> None:
         """Slave 0: nine bytes, ST1 to ST2, in every cycle of the host."""
-        wanted = self._wanted
-        wanted[_MST_CTRL] = _MASTER_CLOCK
-        wanted[_SLV0_ADDR] = _READ
-        wanted[_SLV0_ADDR + 1] = _ST1
-        wanted[_SLV0_ADDR + 2] = _NINE_BYTES
-        host = self._host
-        host.select(_BANK_3)
-        host.write(_MST_CTRL, _MASTER_CLOCK)
-        host.write(_SLV0_ADDR, _READ)
-        host.write(_SLV0_ADDR + 1, _ST1)
-        host.write(_SLV0_ADDR + 2, _NINE_BYTES)
-        host.select(_BANK_0)
+        kept = self._slave_0
+        kept.put(_MST_CTRL, _MASTER_CLOCK)
+        kept.put(_SLV0_ADDR, _READ)
+        kept.put(_SLV0_ADDR + 1, _ST1)
+        kept.put(_SLV0_ADDR + 2, _NINE_BYTES)
 
     def intact(self) -> bool:
         """Whether the I2C master and slave 0 are still set as `begin_reading` did. Allocates nothing."""
-        host = self._host
-        host.select(_BANK_3)
-        same = host.holds(_MST_ODR, self._settings, self._wanted)
-        host.select(_BANK_0)
-        return same
+        return self._slave_0.intact()
+
+    def answered(self) -> bool:
+        """Whether it acknowledged in every cycle since it was asked last, or a transfer ended. Allocates nothing."""
+        self._registers.select(0)
+        return not self._registers.read(_I2C_MST_STATUS) & _SLAVE_0_NACK
 
     def _go(self, now: int, state: int) -> None:
         self._state = state
@@ -121,23 +112,21 @@ class AK09916:
         self._tries += 1
         if self._tries >= _TRIES:
             return -1
-        self._host.reset_master()
+        registers = self._registers
+        registers.select(0)
+        registers.write(_USER_CTRL, registers.read(_USER_CTRL) | _MASTER_RESET)  # of the I2C master alone: all else goes on
         self._go(now, _ASK)
         return 0
 
     def _answer(self) -> int:
-        host = self._host
-        host.select(_BANK_3)
-        answer = host.read(_SLV4_DI)
-        host.select(_BANK_0)
-        return answer
+        self._registers.select(_BANK_3)
+        return self._registers.read(_SLV4_DI)
 
     def _transfer(self, address: int, register: int, value: int) -> None:
-        host = self._host
-        host.select(_BANK_3)
-        host.write(_MST_CTRL, _MASTER_CLOCK)
-        host.write(_SLV4_ADDR, address)
-        host.write(_SLV4_ADDR + 1, register)
-        host.write(_SLV4_ADDR + 3, value)
-        host.write(_SLV4_ADDR + 2, 0x80)  # begin
-        host.select(_BANK_0)
+        registers = self._registers
+        registers.select(_BANK_3)
+        registers.write(_MST_CTRL, _MASTER_CLOCK)
+        registers.write(_SLV4_ADDR, address)
+        registers.write(_SLV4_ADDR + 1, register)
+        registers.write(_SLV4_ADDR + 3, value)
+        registers.write(_SLV4_ADDR + 2, 0x80)  # begin

@@ -2,18 +2,24 @@
 
 I2C 0x68 or 0x69, 400 kHz. Registers and rules: PX4 InvenSense_ICM20948, SparkFun ICM_20948_C.c, Zephyr icm20948.c. The chip's I2C master
 reads nine bytes of the magnetometer (ST1 .. ST2) at each of its own cycles and puts them into the FIFO behind the axes, so a FIFO frame is
-one consistent sample of 23 bytes. The FIFO holds 22 of them (0.215 s): it is drained every 50 ms. There is no exact 100 Hz:
-1125 / (1 + 10) = 102.27 Hz.
+one consistent sample of 23 bytes. The FIFO holds 22 of them (512 bytes, 0.215 s): it is drained every 50 ms. There is no exact 100 Hz:
+1125 / (1 + 10) = 102.27 Hz. What a frame means: icm20948_frame.py; what
+the registers are set to: icm20948_settings.py.
 
 Whatever may have cost frames ends in an emptied FIFO and a `gap_reason`: an overflow, a count that is no multiple of a frame (PX4; more
 than ten such in a row reset the chip), a read that broke off. Each read begins at the count and runs on into the FIFO (PX4): frames are
 taken only if that count is whole and no less than the one that was asked for before, and if behind it USER_CTRL .. PWR_MGMT_2 are as set:
 a chip that lost its supply for a moment otherwise looks healthy. These are also read every 100 ms, and in turn FIFO_EN .. FIFO_MODE, bank 2
-(ranges, rates, offsets) and slave 0. A bank counts as selected when it was read back. All that checking is 1.6 % of the bus at 400 kHz.
-What it cannot see is a flipped bit of a sample on the wire: the FIFO has no checksum and gives each byte once.
+(ranges, rates, offsets) and slave 0. All that checking is less than 2 % of the bus at 400 kHz. What it cannot see is a flipped bit of a
+sample on the wire: the FIFO has no checksum and gives each byte once.
 
 A restart first looks whether the chip still runs as it was set. If so only the FIFO is emptied and the samples go on in their phase.
-A magnetometer that falls silent is set up again every 5 s while the other axes go on."""
+A magnetometer that falls silent is set up again every 5 s while the other axes go on. While it does not acknowledge slave 0 (Linux
+inv_mpu_aux.c looks for that, too), its old bytes would stand in the frames as new ones: they lose their data-ready.
+
+Unverified, for no public driver shows it on this chip: that the temperature stands behind the gyroscope in a FIFO frame (TDK says of its
+family: in the order of the output registers); that a read from the count runs on into the FIFO on I2C as it does on PX4's SPI; what
+slave 0's bytes are in a cycle without acknowledge (here: the old ones, the worst case)."""
 
 from drivers.ak09916 import AK09916
 from drivers.errors import (
@@ -21,12 +27,12 @@ from drivers.errors import (
     FIFO_ODD,
     FIFO_OVERFLOW,
     NO_ACKNOWLEDGE,
-    OTHER,
     POWER_ON_VALUES,
     TIME_OUT,
-    WRONG_IDENTITY,
     BusError,
 )
+from drivers.icm20948_registers import Registers
+from drivers.icm20948_settings import Settings
 from drivers.portable import TYPE_CHECKING, const, elapsed
 
 if TYPE_CHECKING:
@@ -45,38 +51,9 @@ _AT_ONCE = const(10)
 FRAMES_AT_ONCE = _AT_ONCE  # as many as a SAMPLE frame holds
 _ST1 = const(14)  # where it stands in a frame
 
-_BANK_SELECT = const(0x7F)
-# Bank 0
-_WHO_AM_I = const(0x00)
-_USER_CTRL = const(0x03)
-_LP_CONFIG = const(0x05)
-_PWR_MGMT_1 = const(0x06)
-_PWR_MGMT_2 = const(0x07)
 _FIFO_OVERFLOW = const(0x1B)
-_FIFO_EN_1 = const(0x66)  # and FIFO_EN_2, FIFO_RST, FIFO_MODE behind it
 _FIFO_RST = const(0x68)
-_FIFO_MODE = const(0x69)
 _FIFO_COUNT = const(0x70)  # two bytes; FIFO_R_W behind them, where a burst stays
-# Bank 2
-_BANK_2 = const(0x20)
-_GYRO_SMPLRT_DIV = const(0x00)  # and GYRO_CONFIG_1, _2, six bytes of offsets, ODR_ALIGN_EN behind it
-_GYRO_CONFIG_1 = const(0x01)
-_ODR_ALIGN_EN = const(0x09)
-_ACCEL_SMPLRT_DIV = const(0x10)  # two bytes; INTEL_CTRL, WOM_THR, ACCEL_CONFIG, _2 behind it
-_ACCEL_CONFIG = const(0x14)
-
-_IDENTITY = const(0xEA)
-_DEVICE_RESET = const(0x80)
-_AFTER_RESET = const(0x41)  # PWR_MGMT_1: asleep, best clock
-_AWAKE = const(0x01)
-_MASTER_ON = const(0x20)
-_RUNNING = const(0x60)  # USER_CTRL: FIFO and I2C master on
-_MASTER_RESET = const(0x02)  # clears itself
-_DIVIDER = const(10)
-_FILTER = const(0x19)  # DLPF 3 (gyroscope 51 Hz, accelerometer 50 Hz), filter on; the range's code stands in bits 2:1
-_ACCELERATIONS = (2, 4, 8, 16)  # g, by code
-_RATES = (250, 500, 1000, 2000)  # °/s, by code
-_FIFO_SET = b"\x01\x1f\x00\x00"  # slave 0; accelerometer, three gyroscope axes, temperature; not in reset; stream
 
 _FIFO_SIZE = const(512)
 _FULL = const(483)  # from 21 frames on, ask the chip whether it has overflowed
@@ -105,28 +82,18 @@ class ICM20948:
     PERIOD_MS = PERIOD_MS
 
     def __init__(self, i2c: "I2C", address: int = 0x68, acceleration_g: int = 8, rate_dps: int = 500) -> None:
-        if acceleration_g not in _ACCELERATIONS:
-            raise ValueError("icm20948: acceleration_g must be 2, 4, 8 or 16")
-        if rate_dps not in _RATES:
-            raise ValueError("icm20948: rate_dps must be 250, 500, 1000 or 2000")
-        self._i2c = i2c
-        self._address = address
-        self._acceleration = _FILTER | _ACCELERATIONS.index(acceleration_g) << 1
-        self._rate = _FILTER | _RATES.index(rate_dps) << 1
-        self._one = bytearray(1)
-        self._two = bytearray(2)
-        self._power = bytearray(5)  # USER_CTRL .. PWR_MGMT_2
-        self._fifo = bytearray(4)
-        self._gyro = bytearray(10)  # of bank 2, as read and as it shall be
-        self._gyro_set = bytearray(10)
-        self._accel = bytearray(6)
-        self._accel_set = bytearray(6)
+        self._registers = Registers(i2c, address)
+        self._settings = Settings(self._registers, acceleration_g, rate_dps)
+        self._magnetometer = AK09916(self._registers)
         burst = memoryview(bytearray(2 + _FRAME * _AT_ONCE))  # the count, and frames behind it
         # A slice of a memoryview allocates: all that are needed are made here.
         self._bursts = [burst[: 2 + _FRAME * count] for count in range(_AT_ONCE + 1)]
         self._frames = [burst[2 : 2 + _FRAME * count] for count in range(_AT_ONCE + 1)]
-        self._magnetometer = AK09916(self)
-        self.gap_reason = 0
+        self.gap_reason = self.degraded = 0
+        self._magnetometer_set = self._mending = False
+        self._mag_silent = 0  # frames since it had a new sample
+        self._doubt = self._old_field = False  # see _listen
+        self._turn = 0  # of the checks
         self._waiting = 0  # bytes in the FIFO, less those read since they were counted
         self._drained = self._checked = self._sampled = self._mended = 0
         self._resumable = False  # it ran as set, and a sample came
@@ -136,24 +103,11 @@ class ICM20948:
         """Begin again: where the chip still runs as it was set by emptying its FIFO, else from the reset; nothing is sent before the next
         poll."""
         self.configured = False
-        self._begin(now)
-        if self._resumable:
-            self._state = _RESUMING
-
-    def _begin(self, now: int) -> None:
-        self._go(now, _RESETTING)
-        self._bank = -1  # not known
+        self._registers.bank = -1
         self._ready = 0
         self._spoilt = 0  # why the FIFO must be emptied before its next frame can be trusted
         self._fifo_failures = 0
-        if not self._resumable:
-            self.degraded = 0
-            self._control = _MASTER_ON
-            self._magnetometer.start()
-            self._magnetometer_set = False
-            self._mending = False
-            self._mag_silent = 0
-            self._turn = 0
+        self._go(now, _RESUMING if self._resumable else _RESETTING)
 
     def poll(self, now: int) -> int:
         """Advance; returns how many frames can be read now. Raises BusError, or OSError of the bus."""
@@ -162,8 +116,7 @@ class ICM20948:
             return 0
         if self._ready:
             return self._ready
-        if self._bank:  # trouble came while another was selected
-            self.select(0)
+        self._registers.select(0)
         if self._spoilt:
             self._empty(now)
             return 0
@@ -186,13 +139,11 @@ class ICM20948:
         left = self._ready - count
         self._ready = 0
         self._spoilt = FIFO_BROKEN  # an error may leave the FIFO anywhere, also just between two frames
-        burst = self._bursts[count]
-        self._i2c.readfrom_mem_into(self._address, _FIFO_COUNT, burst)
-        self._spoilt = self._flaw((burst[0] & 0x1F) << 8 | burst[1])
+        self._spoilt = self._flaw(self._count(count))
         if self._spoilt:
             return 0
         for start in range(0, size, _FRAME):
-            if not self._magnetometer_set:  # its mode is not known: no sample
+            if self._old_field:
                 frames[start + _ST1] = 0
             self._mag_silent = 0 if frames[start + _ST1] & 1 else self._mag_silent + 1
         buf[offset : offset + size] = frames
@@ -209,14 +160,16 @@ class ICM20948:
 
     def trim(self) -> bytes:
         """ACCEL_CONFIG, GYRO_CONFIG_1, ACCEL_SMPLRT_DIV, GYRO_SMPLRT_DIV as read back; empty before the chip is configured."""
-        accel, gyro = self._accel_set, self._gyro_set
-        return bytes((accel[4], gyro[1], accel[0], accel[1], gyro[0])) if self.configured else b""
+        return self._settings.trim() if self.configured else b""
 
     # --- the FIFO
 
-    def _count(self) -> int:
-        self._i2c.readfrom_mem_into(self._address, _FIFO_COUNT, self._two)
-        return (self._two[0] & 0x1F) << 8 | self._two[1]
+    def _count(self, frames: int = 0) -> int:
+        """What the FIFO holds, in bytes; so many `frames` are read behind it."""
+        burst = self._bursts[frames]
+        self._registers.select(0)
+        self._registers.read_into(_FIFO_COUNT, burst)
+        return (burst[0] & 0x1F) << 8 | burst[1]
 
     def _look(self, now: int) -> int:
         """Count what waits, again if it is not whole: the chip may just be writing, or the wire have flipped a bit (which no multiple of a
@@ -226,13 +179,14 @@ class ICM20948:
             if count % _FRAME == 0 and count < _FIFO_SIZE:
                 break
             count = self._count()
-        if count >= _FIFO_SIZE or (count >= _FULL and self.read(_FIFO_OVERFLOW) & 0x1F):
+        if self._overflowed(count):
             self._spoilt = FIFO_OVERFLOW
         elif count % _FRAME:
             self._spoilt = FIFO_ODD
         if self._spoilt:
             self._empty(now)
         elif count:
+            self._listen()
             self._waiting = count
             self._ready = count // _FRAME
             self._sampled = now
@@ -241,11 +195,21 @@ class ICM20948:
             raise BusError(TIME_OUT)
         return self._ready
 
+    def _overflowed(self, count: int) -> bool:
+        return count >= _FIFO_SIZE or (count >= _FULL and self._registers.read(_FIFO_OVERFLOW) & 0x1F != 0)
+
+    def _listen(self) -> None:
+        """Whether the magnetometer answered in each cycle of the frames that were counted. Its answer in a cycle since then is only seen
+        now, so a drain with a doubt casts it on the next one, too."""
+        doubted, self._doubt = self._doubt, True
+        self._doubt = not (self._magnetometer_set and self._magnetometer.answered())
+        self._old_field = doubted or self._doubt
+
     def _flaw(self, counted: int) -> int:
         """Why the frames just read cannot be trusted, 0 if they can. `counted`: what the FIFO held when that read began."""
-        if counted == _FIFO_SIZE or (counted >= _FULL and self.read(_FIFO_OVERFLOW) & 0x1F):
+        if self._overflowed(counted):
             return FIFO_OVERFLOW  # since it was asked
-        if counted % _FRAME or counted < self._waiting or counted > _FIFO_SIZE or not self._powered():
+        if counted % _FRAME or counted < self._waiting or not self._settings.powered():
             return FIFO_BROKEN
         return 0
 
@@ -260,9 +224,11 @@ class ICM20948:
         self._sampled = now
 
     def _reset_fifo(self) -> None:
-        self.write(_FIFO_RST, 0x1F)
-        self.write(_FIFO_RST, 0x00)
-        self.read(_FIFO_OVERFLOW)  # reading clears it
+        registers = self._registers
+        registers.select(0)
+        registers.write(_FIFO_RST, 0x1F)
+        registers.write(_FIFO_RST, 0x00)
+        registers.read(_FIFO_OVERFLOW)  # reading clears it
 
     # --- whether the chip is as it was set
 
@@ -270,29 +236,20 @@ class ICM20948:
         self._checked = now
         turn = self._turn
         self._turn = 0 if turn == 2 else turn + 1
-        same = self._powered()
+        settings = self._settings
+        same = settings.powered()
         if same:
-            same = self._fifo_as_set() if turn == 0 else self._ranges_as_set() if turn == 1 else self._magnetometer.intact()
+            same = settings.fifo_intact() if turn == 0 else settings.ranges_intact() if turn == 1 else self._magnetometer.intact()
+        self._must_be(same)
+
+    def _must_be(self, same: bool) -> None:
         if not same:
             self._resumable = False
             raise BusError(POWER_ON_VALUES)
 
-    def _powered(self) -> bool:
-        power = self._power
-        for _ in range(2):  # a bit may flip on the wire: look again
-            self.read_block(_USER_CTRL, power)
-            if power[0] & ~_MASTER_RESET == _RUNNING and power[2] == 0 and power[3] == _AWAKE and power[4] == 0:
-                return True
-        return False
-
-    def _fifo_as_set(self) -> bool:
-        return self.holds(_FIFO_EN_1, self._fifo, _FIFO_SET)
-
-    def _ranges_as_set(self) -> bool:
-        self.select(_BANK_2)
-        same = self.holds(_GYRO_SMPLRT_DIV, self._gyro, self._gyro_set) and self.holds(_ACCEL_SMPLRT_DIV, self._accel, self._accel_set)
-        self.select(0)
-        return same
+    def _as_set(self) -> bool:
+        settings = self._settings
+        return settings.powered() and settings.fifo_intact() and settings.ranges_intact() and self._magnetometer.intact()
 
     def _mend(self, now: int) -> None:
         """Set up the magnetometer again, one step a poll."""
@@ -307,9 +264,7 @@ class ICM20948:
             self._mending = False
             self._mended = now
             self._magnetometer_set = result > 0
-            if not self._magnetometer.intact():
-                self._resumable = False
-                raise BusError(POWER_ON_VALUES)
+            self._must_be(self._magnetometer.intact())
 
     # --- configuration: one step a poll
 
@@ -319,21 +274,16 @@ class ICM20948:
         if state == _RESUMING:
             self._resume(now)
         elif state == _RESETTING:
-            self.select(0)
-            if self.read(_WHO_AM_I) != _IDENTITY:
-                raise BusError(WRONG_IDENTITY)
-            self.write(_PWR_MGMT_1, _DEVICE_RESET)
-            self._bank = -1
-            self._go(now, _WAITING_RESET)
+            self._reset(now)
         elif state == _WAITING_RESET:
             if waited >= _RESET_MS:
-                self._wake(now)
+                self._settings.wake()
+                self._magnetometer.note_power_on()
+                self._go(now, _WAKING)
         elif state == _WAKING:
             if waited >= _WAKE_MS:
                 self._go(now, _MAGNETOMETER)
         elif state == _MAGNETOMETER:
-            if self._bank:
-                self.select(0)
             result = self._magnetometer.configure(now)
             if result < 0:  # six axes are better than none: go on, and say so
                 self.degraded = NO_ACKNOWLEDGE
@@ -348,57 +298,33 @@ class ICM20948:
         self._since = now
 
     def _resume(self, now: int) -> None:
-        self.select(0)
-        known = self.read(_WHO_AM_I) == _IDENTITY
-        same = known and self._powered()
-        if same:
+        known = self._settings.known()
+        if known:
             self._reset_fifo()
-            same = self._fifo_as_set() and self._ranges_as_set() and self._magnetometer.intact()
+        same = known and self._as_set()
         self._resumable = False  # until a sample comes
         if same:
             self._run(now)
             return
-        self._begin(now)
+        self._go(now, _RESETTING)
         if known:  # said, because its samples come in a new phase: the gateway counts what is missing by it
             raise BusError(POWER_ON_VALUES)
 
-    def _wake(self, now: int) -> None:
-        self.select(0)
-        if self.read(_PWR_MGMT_1) != _AFTER_RESET:
-            raise BusError(TIME_OUT)  # still in reset
-        # What is not set here shall stay at its power-on value: a flipped bit of an address may have written to it.
-        self._magnetometer.note_power_on()
-        self.select(_BANK_2)
-        self.read_block(_GYRO_SMPLRT_DIV, self._gyro_set)
-        self.read_block(_ACCEL_SMPLRT_DIV, self._accel_set)
-        self.select(0)
-        self.write(_PWR_MGMT_1, _AWAKE)
-        self.write(_PWR_MGMT_2, 0)
-        self.write(_LP_CONFIG, 0)  # the I2C master runs at each sample, not on a duty cycle of its own
-        self.write(_USER_CTRL, _MASTER_ON)
-        self._go(now, _WAKING)
+    def _reset(self, now: int) -> None:
+        self.degraded = 0
+        self._magnetometer.start()
+        self._magnetometer_set = False
+        self._mending = False
+        self._mag_silent = 0
+        self._turn = 0
+        self._settings.reset()
+        self._go(now, _WAITING_RESET)
 
     def _start_sampling(self, now: int) -> None:
         self._magnetometer.begin_reading()
-        gyro, accel = self._gyro_set, self._accel_set
-        gyro[0], gyro[1], gyro[9] = _DIVIDER, self._rate, 1
-        accel[0], accel[1], accel[4] = 0, _DIVIDER, self._acceleration
-        self.select(_BANK_2)
-        self.write(_GYRO_SMPLRT_DIV, _DIVIDER)
-        self.write(_GYRO_CONFIG_1, self._rate)
-        self.write(_ODR_ALIGN_EN, 1)
-        self.write(_ACCEL_SMPLRT_DIV, 0)
-        self.write(_ACCEL_SMPLRT_DIV + 1, _DIVIDER)
-        self.write(_ACCEL_CONFIG, self._acceleration)
-        self.select(0)
-        self.write(_FIFO_MODE, 0)  # stream
-        self.write(_FIFO_EN_1, 0x01)  # slave 0
-        self.write(_FIFO_EN_1 + 1, 0x1F)  # accelerometer, three gyroscope axes, temperature
-        self._control = _RUNNING
-        self.write(_USER_CTRL, _RUNNING)
+        self._settings.sample()
         self._reset_fifo()
-        if not (self._powered() and self._fifo_as_set() and self._ranges_as_set() and self._magnetometer.intact()):
-            raise BusError(POWER_ON_VALUES)
+        self._must_be(self._as_set())
         self._mended = now
         self._run(now)
 
@@ -407,44 +333,7 @@ class ICM20948:
         self._drained = now
         self._checked = now
         self._sampled = now
-        self._state = _RUN
-
-    # --- the bus, also for the magnetometer's set-up
-
-    def select(self, bank: int) -> None:
-        """Select a register bank (bits 5:4) and see that it is; BusError if it is not."""
-        self._bank = -1
-        for _ in range(2):
-            self.write(_BANK_SELECT, bank)
-            if self.read(_BANK_SELECT) & 0x30 == bank:
-                self._bank = bank
-                return
-        raise BusError(OTHER)
-
-    def read(self, register: int) -> int:
-        """One register of the selected bank."""
-        self._i2c.readfrom_mem_into(self._address, register, self._one)
-        return self._one[0]
-
-    def read_block(self, register: int, buf: bytearray) -> None:
-        """Registers from `register` on, of the selected bank."""
-        self._i2c.readfrom_mem_into(self._address, register, buf)
-
-    def holds(self, register: int, buf: bytearray, wanted: bytes | bytearray) -> bool:
-        """Whether the registers from `register` on are `wanted`; a second look decides. `buf` is room to read them."""
-        self.read_block(register, buf)
-        if buf != wanted:
-            self.read_block(register, buf)
-        return buf == wanted
-
-    def write(self, register: int, value: int) -> None:
-        """Write one register of the selected bank."""
-        self._one[0] = value
-        self._i2c.writeto_mem(self._address, register, self._one)
-
-    def reset_master(self) -> None:
-        """Reset the chip's own I2C master; all else goes on."""
-        self.write(_USER_CTRL, self._control | _MASTER_RESET)
+        self._go(now, _RUN)
 
 
 def __getattr__(name: str) -> object:

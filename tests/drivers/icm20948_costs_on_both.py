@@ -3,7 +3,7 @@
 import struct
 
 import checking
-from checking import near, without_heap
+from checking import near, raises, without_heap
 from mock_buses import Bus
 from mock_icm20948 import FRAME, Icm20948, made, numbers
 from turns import WRAP, running, turn
@@ -83,6 +83,59 @@ def check_a_magnetometer_whose_mode_is_not_known_gives_no_sample():
     assert driver.degraded == 0 and samples[-1][14] == 1
 
 
+def check_a_magnetometer_that_acknowledges_nothing_leaves_no_old_sample_behind():
+    for after in range(0, 50, 7):  # at any moment between two drains
+        chip = Icm20948()
+        bus = Bus(chip)
+        driver = icm20948.ICM20948(bus)
+        running(driver, bus, 0, 1000)
+        samples = turn(driver, bus, 1000, 300 + after)
+        good = chip.samples
+        chip.mag_away = True
+        away = turn(driver, bus, 1300 + after, 2500)
+        assert driver.degraded == TIME_OUT and driver.gap_reason == 0
+        samples += away
+        assert not [raw for raw in samples if numbers([raw])[0] > good and raw[14] & 1], after
+        assert [raw for raw in samples if raw[14] & 1]
+        chip.mag_away = False
+        samples = turn(driver, bus, 3800 + after, 6000)
+        assert driver.degraded == 0 and samples[-1][14] & 1 and chip.resets == 1
+
+
+def check_one_cycle_without_acknowledge_is_no_sample_of_the_field():
+    chip, bus, driver = made()
+
+    def stale():
+        chip.mag_away = True
+        chip.push()
+        chip.mag_away = False
+        return chip.samples
+
+    for moment in range(10):
+        number = stale()
+        samples = turn(driver, bus, bus.now + 10, 200 + moment % 5 * 10)
+        assert [raw[14] & 1 for raw in samples if numbers([raw])[0] == number] == [0]
+    for _ in range(5):  # between the count and the look at the status: it is a frame of the next drain
+        cycles = []
+        chip.misread = lambda bank, register, value, cycles=cycles: (register == 0x71 and not cycles and cycles.append(stale())) or value
+        samples = turn(driver, bus, bus.now + 10, 210)
+        assert [raw[14] & 1 for raw in samples if numbers([raw])[0] == cycles[0]] == [0]
+        assert len([raw for raw in samples if raw[14] & 1]) >= 8
+
+    def broken(bank, register, value):
+        if register == 0x17:
+            raise OSError(5)
+        return value
+
+    number = stale()
+    chip.misread = broken  # the look itself fails, and has cleared the status
+    raises(OSError, turn, driver, bus, bus.now + 10, 100)
+    chip.misread = None
+    samples = turn(driver, bus, bus.now + 10, 210)
+    assert [raw[14] & 1 for raw in samples if numbers([raw])[0] == number] == [0]
+    assert driver.degraded == 0 and driver.gap_reason == 0
+
+
 # --- costs
 
 
@@ -121,7 +174,7 @@ def check_steady_polls_reads_and_checks_allocate_nothing():
     driver.poll(400)
     driver.read_into(bytearray(250))
     canned = Canned(chip)
-    driver._i2c = canned
+    driver._registers._i2c = canned
     buf = bytearray(250)
     now = WRAP - 300
     driver._drained = driver._checked = driver._sampled = now

@@ -22,6 +22,8 @@ class Icm20948(Registers):
         self.mag_mode_lost = False  # the magnetometer takes no mode
         self.mag_answers_after = 0  # identity questions that get no acknowledge first
         self.mag_ready = True
+        self.mag_away = False  # it acknowledges nothing
+        self.field = b"\x01" + struct.pack("<3h", 100, -50, 7) + b"\0\x10"  # what slave 0 read last
         self.samples = 0
         self.resets = 0
         self.master_resets = 0
@@ -67,8 +69,8 @@ class Icm20948(Registers):
         status = 0x40
         assert bank[0x13] & 0x7F == 0x0C and bank[0x01] == 0x17 and self.banks[0][0x03] & 0x20
         if bank[0x13] & 0x80:
-            if self.mag_answers_after:
-                self.mag_answers_after -= 1
+            if self.mag_answers_after or self.mag_away:
+                self.mag_answers_after -= 1 if self.mag_answers_after else 0
                 status = 0x50
             else:
                 bank[0x17] = self.mag[bank[0x14]]
@@ -127,10 +129,11 @@ class Icm20948(Registers):
         assert bytes(self.banks[3][3:6]) == b"\x8c\x10\x89" and (self.banks[2][0x14], self.banks[2][0x01]) == self.ranges
         assert self.banks[2][0x00] == self.banks[2][0x11] == 10 and self.mag[0x31] in (0, 8)
         self.samples += 1
-        st1 = 1 if self.mag_ready and self.mag[0x31] == 8 else 0
-        self.fifo += (
-            struct.pack(">7h", self.samples & 0x7FFF, 0, 4096, 0, 0, 0, 1335) + bytes((st1,)) + struct.pack("<3h", 100, -50, 7) + b"\0\x10"
-        )
+        if self.mag_away:
+            self.banks[0][0x17] |= 0x01  # and the bytes stay
+        else:
+            self.field = bytes((1 if self.mag_ready and self.mag[0x31] == 8 else 0,)) + self.field[1:]
+        self.fifo += struct.pack(">7h", self.samples & 0x7FFF, 0, 4096, 0, 0, 0, 1335) + self.field
         if len(self.fifo) > 512:
             self.overflowed = True
             self.fifo = self.fifo[len(self.fifo) - 512 :]
