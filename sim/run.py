@@ -41,6 +41,7 @@ I2C_PARTS = {
     "sps30": ("sps30_i2c", "SPS30I2C", 0x69),
     "veml7700": ("veml7700", "VEML7700", 0x10),
 }
+_QUICK = {"sps30": {"wait_us": 0}}  # replies at once, which Sensirion's own driver takes for granted
 STANDARD = ("icm20948", "bmp390", "sht45", "opt3001", "as7331", "sps30")
 # Part → module, class, baud after power-on.
 UART_PARTS = {
@@ -190,7 +191,7 @@ def _fitted(wanted: tuple[tuple[str, int], ...], world: World, log: Log) -> list
     fitted: list[I2CChip] = []
     for part, address in wanted:
         module, name, _ = I2C_PARTS[part]
-        chip = _model(module, name)(world.at, log, address=address)
+        chip = _model(module, name)(world.at, log, address=address, **_QUICK.get(part, {}))
         fitted.append(chip)
         if part == "icm20948":
             fitted.append(chip.magnetometer)  # on the bus itself while the ICM-20948 is in bypass
