@@ -69,6 +69,7 @@ class BusServer:
         self._uart = uart
         self._control = control
         self._nothing = I2CBus((), _Still())
+        self._silent = UartLine(_Silence(), _Still())
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._wake_read, self._wake_write = socket.socketpair()
@@ -153,10 +154,11 @@ class BusServer:
                 connection.i2c.append(bus)
             return bytes([connection.i2c.index(bus)])
         baud, rxbuf = struct.unpack_from("<IH", body, 3)
-        line = self._uart.get(wiring) or UartLine(_Silence(), _Still())
+        line = self._uart.get(wiring, self._silent)
         line.open(baud, rxbuf)
-        connection.uart.append(line)
-        return bytes([len(connection.uart) - 1])
+        if line not in connection.uart:  # it is opened anew for another speed
+            connection.uart.append(line)
+        return bytes([connection.uart.index(line)])
 
     def _other(self, connection: _Connection, operation: int, body: bytes) -> bytes:
         """Data of the reply to everything that cannot fail."""

@@ -12,6 +12,7 @@ output waits for ever where the real USB stack gives up after 500 ms.
 
 import contextlib
 import fcntl
+import json
 import os
 import queue
 import select
@@ -23,18 +24,21 @@ import termios
 import threading
 import time
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from sim.busserver import BusServer
-from sim.chips.board import Board
+from sim.chips.board import STANDARD, Board
 from sim.chips.faces import Log, Source
 from sim.clock import Clock
 from sim.compiled import CompileError, compiled
 from sim.faults import Faults
 
-HEAP = "192k"  # MicroPython's heap on the RP2040, everything included
+PARTS_FILE = "parts.json"  # the head's list of parts, on its flash
+HEAP_KB = 192  # MicroPython's heap on the RP2040
+# What sim/micropython takes of a heap: `machine` and `time` are in the flash of a board.
+SHIM_KB = 14
 INPUT_BYTES = 256  # what the head's serial input holds; more is lost
 OUTPUT_PIPE_BYTES = 4096  # the smallest pipe Linux makes: output beyond it makes the program wait
 TICKS_BEFORE_WRAP_S = 20.0  # the 30-bit ticks wrap so soon after every start of the head
@@ -54,7 +58,8 @@ class HeadError(Exception):
 class SimulatedHead:
     """Runs from construction to `stop`. `source` and `log` go to the chips (called in the bus server's thread), `clock` is the truck's.
 
-    `faults` stand in front of the chips; their seconds are those of `clock`.
+    `faults` stand in front of the chips; their seconds are those of `clock`. `fit` are the parts on the board (sim/chips/board.py), which
+    the head's list of parts then says; None: the standard fit, and whatever list is on the flash.
     `program` is the module the board runs (its `run()` too, if it has one), found on `path` (None: the repository's rooms, as bytecode).
     """
 
@@ -70,13 +75,16 @@ class SimulatedHead:
         ticks_before_wrap_s: float = TICKS_BEFORE_WRAP_S,
         unique_id: bytes = bytes.fromhex("e6614c311b7d4f2a"),
         faults: Faults | None = None,
+        fit: Sequence[str] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.flash = self.folder / "flash"
         self.flash.mkdir(parents=True, exist_ok=True)
+        if fit is not None:
+            (self.flash / PARTS_FILE).write_text(json.dumps([{"part": part} for part in fit]))
         self.link = self.folder / "head.tty"
         self.clock = clock
-        self.board = Board(source, log, clock, faults)
+        self.board = Board(source, log, clock, faults, STANDARD if fit is None else fit)
         self.starts = 0  # how often the program was started
         self.input_lost = 0  # bytes that found the input buffer full
         self._program = program
@@ -226,7 +234,8 @@ class SimulatedHead:
             CRUISERS_TRUCK_PORT=str(self.server.port),
             CRUISERS_TICKS_BEFORE_WRAP_MS=str(self._ticks_before_wrap_ms),
         )
-        command = [sys.executable, "-P", "-m", "micropython_unix", "-X", f"heapsize={HEAP}", str(_SHIM / "truck_boot.py"), self._program]
+        heap = f"heapsize={HEAP_KB + SHIM_KB}k"
+        command = [sys.executable, "-P", "-m", "micropython_unix", "-X", heap, str(_SHIM / "truck_boot.py"), self._program]
         self._interrupt = _CTRL_C
         self._watchdog_s = 0.0
         self._output = b""

@@ -119,6 +119,15 @@ def test_a_uart_carries_requests_and_replies(truck):
     assert program.ask(UART_READ, b"\0\x40\0") == (0, bytes.fromhex("7E00034300B97E"))
 
 
+@pytest.mark.parametrize("wiring", [bytes([1, 8, 9]), bytes([0, 0, 1])])
+def test_a_uart_that_is_opened_again_and_again_keeps_its_handle(truck, wiring):
+    """A driver that looks for its receiver's speed opens the line three times in each round, for hours if nothing answers."""
+    *_, program = truck
+    for _ in range(300):
+        for baud in (38_400, 9600, 115_200):
+            assert program.ask(UART_OPEN, wiring + struct.pack("<IH", baud, 256)) == (0, b"\0")
+
+
 def test_requests_may_arrive_in_pieces_or_together(truck):
     *_, program = truck
     for byte in struct.pack("<HB", 1, UNIQUE_ID):

@@ -2,6 +2,7 @@
 
 import os
 import select
+import subprocess
 import textwrap
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import serial
+from both_interpreters import BIN
 
 from logbook.quantities import TABLE
 from sim.clock import Clock
@@ -45,6 +47,29 @@ def start(tmp_path: Path) -> Iterator:
         head.stop()
     while Line.opened:
         os.close(Line.opened.pop())
+
+
+def test_the_program_has_the_heap_of_a_board_and_no_more(start) -> None:
+    """What stands in for the board's `machine` and `time` is not the program's: they are in the flash there."""
+    head = start("""
+        import gc
+        gc.collect()
+        with open("free", "w") as file:
+            file.write(str(gc.mem_free()))
+    """)
+    end = time.monotonic() + 10
+    while not head.halted:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    free = int((head.flash / "free").read_text())
+    bare = subprocess.run(
+        [BIN / "micropython", "-X", "heapsize=192k", "-c", "import asyncio.core, gc; gc.collect(); print(gc.mem_free())"],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    assert int(bare.stdout) - 2_000 < free <= int(bare.stdout), (free, bare.stdout)
 
 
 class Line:

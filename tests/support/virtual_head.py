@@ -4,6 +4,7 @@ The program runs as in sim/head.py, but its clock stands still while it computes
 side comes to its turn: chips and faults go on to the new moment, the frames that the program wrote are read, and the gateway's side
 answers. So nothing depends on how fast this machine is."""
 
+import json
 import os
 import select
 import struct
@@ -11,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from both_interpreters import BIN, HEAP, REPO
+from both_interpreters import BIN, REPO
 
 from firmware import frames
 from sim.busserver import BusServer
@@ -23,9 +24,11 @@ from sim.chips.board import Board
 from sim.chips.faces import Log, Source
 from sim.clock import Clock
 from sim.compiled import compiled
+from sim.head import HEAP_KB, SHIM_KB
 
 SHIM = REPO / "sim" / "micropython"
 VIRTUAL = Path(__file__).with_name("virtual")
+VIRTUAL_KB = 5  # what tests/support/virtual takes of a heap, beside SHIM_KB
 US_PER_BYTE = 25
 WAIT, NOW, I2C_TRANSFER = 200, 201, 2
 UNIQUE_ID = bytes.fromhex("e6614c311b7d4f2a")
@@ -54,8 +57,9 @@ class _Server(BusServer):
 
 
 class VirtualHead:
-    """`board(clock)` makes the chips. `on_frames(list of frames, now µs)` is called in the server's thread at each turn of the program
-    and returns the bytes to send to it. `until(µs)` runs the program to that moment of its life."""
+    """`board(source, log, clock)` makes the chips, or `fit` names them, and the head's list of parts then does so, too. `on_frames(list of
+    frames, now µs)` is called in the server's thread at each turn of the program and returns the bytes to send to it. `until(µs)` runs the
+    program to that moment of its life."""
 
     def __init__(
         self,
@@ -64,10 +68,11 @@ class VirtualHead:
         on_frames: Callable[[list[frames.Frame], int], bytes],
         board: Callable[[Source, Log, Clock], Board] = Board,
         program: str = "firmware.main",
+        fit: Sequence[str] | None = None,
     ) -> None:
         self._us = 0
         self.clock = Clock(lambda: self._us * 1000, self.pass_us)
-        self.board = board(source, log, self.clock)
+        self.board = board(source, log, self.clock) if fit is None else Board(source, log, self.clock, fit=fit)
         self.turns = 0
         self.resets = 0
         self.fed_us: list[int] = []  # longest pause between two feedings of the watchdog, and the last
@@ -80,10 +85,13 @@ class VirtualHead:
         self._reached = threading.Event()
         self._go = threading.Event()
         self._folder = tempfile.TemporaryDirectory(prefix="virtual-head-")
+        if fit is not None:
+            (Path(self._folder.name) / "parts.json").write_text(json.dumps([{"part": part} for part in fit]))
         self.server = _Server(self.board, self)
         self.server.start()
         environment = dict(os.environ, MICROPYPATH=f"{VIRTUAL}:{SHIM}:{compiled(REPO)}:.frozen", CRUISERS_TRUCK_PORT=str(self.server.port))
-        command = [str(BIN / "micropython"), "-X", f"heapsize={HEAP}", str(VIRTUAL / "virtual_boot.py"), program]
+        heap = f"heapsize={HEAP_KB + SHIM_KB + VIRTUAL_KB}k"
+        command = [str(BIN / "micropython"), "-X", heap, str(VIRTUAL / "virtual_boot.py"), program]
         self._errors = open(Path(self._folder.name) / "head.log", "w+b")  # noqa: SIM115  # closed in stop
         self._child = subprocess.Popen(
             command, cwd=self._folder.name, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0
