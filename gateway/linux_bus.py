@@ -3,6 +3,9 @@
 smbus2's `i2c_rdwr` carries every transfer: its SMBus block reads end at 32 bytes. Errors are OSError with the kernel's errno (121 no
 acknowledge on a Raspberry Pi, 6 on other adapters, 110 time-out), which drivers.errors.from_oserror knows. Transfers longer than the
 kernel's 8192 bytes, and memory addresses wider than a byte, no driver needs.
+
+Nothing here frees a data line that a chip holds low: the pins are the kernel's. i2c-bcm2835 and i2c-gpio do not do it either (their sources
+have no bus_recovery_info); i2c-bcm2835 gives up on a stretched clock after 35 ms with EIO, and on a transfer that does not end after 1 s.
 """
 
 import errno
