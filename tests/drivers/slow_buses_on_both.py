@@ -407,6 +407,10 @@ def check_veml7700_brown_out_and_another_chip():
     write = bus.writeto_mem
     bus.writeto_mem = lambda address, register, buf: None if register == 0 and buf[0] & 1 else write(address, register, buf)
     assert failing(driver, bus, 400, 3000)[0] == POWER_ON_VALUES  # it cannot be shut down: an integration would mix two settings
+    bus.writeto_mem = lambda address, register, buf: None if register == 3 else write(address, register, buf)
+    chip.registers[3] = 1  # power saving cannot be switched off: integrations with pauses
+    driver.start(0)
+    assert raises(BusError, driver.poll, 0).code == POWER_ON_VALUES
     bus.writeto_mem = write
     chip.write = lambda byte: chip._bytes.append(0x05)  # whatever is asked for: the white channel
     driver.start(0)
