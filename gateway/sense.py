@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import signal
 import sys
@@ -52,14 +53,22 @@ def run(request: Request) -> int:
     except OSError as error:
         print(f"cruisers sense: {_cannot_open(device, error)}", file=sys.stderr)
         return 2
-    _follow(parts, request)
-    if request.json:
-        print(json.dumps(as_json(device, parts, _now_ms())))
-    else:
-        Console(width=_width()).print(table(parts, _now_ms()))
+    try:
+        _follow(parts, request)
+        if request.json:
+            print(json.dumps(as_json(device, parts, _now_ms())), flush=True)
+        else:
+            Console(width=_width()).print(table(parts, _now_ms()))
+    except OSError as error:  # trouble of a bus or a port is its part's state: this is the output's
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  what is left of it would be written again at the end
+        print(f"cruisers sense: cannot write: {error.strerror}", file=sys.stderr)
+        return 2
     if any(part.readings.samples for part in parts):
         return 0
-    if not request.json:
+    late = [part.place.part for part in parts if part.state != "absent"]
+    if late:
+        print(f"cruisers sense: no sample yet of {', '.join(late)} (--seconds 60 waits longer)", file=sys.stderr)
+    elif not request.json:
         wires = [device] if device is not None else []
         print(f"cruisers sense: nothing answers on {' or '.join(wires + [place.shown for place in uarts])}", file=sys.stderr)
     return 1

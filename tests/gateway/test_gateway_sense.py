@@ -79,6 +79,20 @@ def test_where_nothing_answers_it_says_so_and_the_exit_code_is_1() -> None:
     assert (done.returncode, done.stderr) == (1, "cruisers sense: nothing answers on /dev/i2c-5\n")
 
 
+def test_a_part_that_needs_its_time_is_not_said_to_be_silent(tmp_path: Path) -> None:
+    pm = str(tmp_path / "pm")
+    done = cruisers(
+        "sim", "run", "--uart", f"{pm}=pms5003", "--", "cruisers", "sense", "--uart", f"{pm}=pms5003", "--once", "--seconds", "1"
+    )
+    assert (done.returncode, done.stderr) == (1, "cruisers sense: no sample yet of pms5003 (--seconds 60 waits longer)\n")
+
+
+@pytest.mark.parametrize("how", ["--json", "--seconds=0.5"])
+def test_output_that_cannot_be_written_is_one_line(how: str) -> None:
+    done = cruisers("sim", "run", "--i2c", "1", "--chips", "sht45", "--", "sh", "-c", f"cruisers sense --bus 1 {how} >/dev/full")
+    assert (done.returncode, done.stderr) == (2, "cruisers sense: cannot write: No space left on device\n")
+
+
 def test_the_live_table_ends_in_order_with_ctrl_c(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
     program = f"timeout -s INT 1.5 cruisers sense --bus 1; echo $? > {ended}"
