@@ -197,6 +197,23 @@ def check_steady_polls_reads_and_checks_allocate_nothing():
     assert without_heap(lambda at=now: driver.poll(at)) == 0 and driver.gap_reason == FIFO_BROKEN
 
 
+def check_setting_up_a_silent_magnetometer_again_allocates_nothing():
+    chip, bus, driver = made()
+    canned = Canned(chip)  # its I2C master never ends a transfer
+    driver._registers._i2c = canned
+    now = WRAP - 300
+    driver._drained = driver._checked = driver._sampled = now
+    driver._mended = now - 6000
+    driver.degraded = TIME_OUT
+    buf = bytearray(250)
+    for step in range(60):
+        now = (now + 20) % WRAP
+        canned.count = b"\x00\x2e"
+        if without_heap(lambda at=now: driver.poll(at)):
+            assert without_heap(lambda: driver.read_into(buf, 19)) == 2 * FRAME and buf[19 + 14] == 0, step
+    assert not driver._mending and not driver._magnetometer_set and driver._magnetometer._tries == 10
+
+
 def check_the_checks_take_less_than_two_percent_of_the_bus():
     chip, bus, driver = made()
     turn(driver, bus, 400, 1000)
