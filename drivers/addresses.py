@@ -39,15 +39,3 @@ def clash(parts: "list[tuple[str, int, int]]") -> str:
             return f"{seen[place]} and {part} clash on I2C bus {bus}: both at 0x{address:02x}"
         seen[place] = part
     return ""
-
-
-def rivals() -> "list[tuple[str, str, int]]":
-    """Every (part, other part, address) that two different parts could both be strapped to: what `clash` guards against."""
-    names = sorted(LEGAL)
-    found = []
-    for index, part in enumerate(names):
-        for other in names[index + 1 :]:
-            for address in LEGAL[part]:
-                if address in LEGAL[other]:
-                    found.append((part, other, address))
-    return found

@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -64,6 +65,37 @@ def test_json_is_one_object_with_the_worlds_values_and_the_states_of_the_faults(
     assert min(abs(pressure["value"] - true["pressure"])) < 0.05
     assert pressure["unit"] == BY_ID["pressure"].unit and pressure["shown"] == f"{pressure['value'] / 100:.2f} hPa"
     assert int(pressure["raw"]) > 0 and by_part["bmp390"]["age_s"] <= 2.1
+
+
+WATCH = """
+import json, time
+from gateway.parts import on_i2c, open_parts
+part, = open_parts("/dev/i2c-1", on_i2c([], ["icm20948", "bmp390", "opt3001", "as7331", "veml7700", "sps30"], 1, []), [])
+states = []
+def turn():
+    part.step(time.monotonic_ns() // 1_000_000)
+    if not states or states[-1] != [part.state, part.reason]:
+        states.append([part.state, part.reason])
+    time.sleep(0.004)
+part.start(time.monotonic_ns() // 1_000_000)
+end = time.monotonic() + 30
+while states[-1:] != [["ok", ""]] and time.monotonic() < end:
+    turn()
+while part.state != "failed" and time.monotonic() < end:
+    turn()
+while part.state != "ok" and time.monotonic() < end:
+    turn()
+print(json.dumps(states))
+"""
+
+
+def test_a_part_that_is_unplugged_fails_with_the_reason_and_is_ok_again_when_it_is_back(tmp_path: Path) -> None:
+    (tmp_path / "faults.json").write_text('{"faults": [{"kind": "unplugged", "chip": "sht45", "begin_s": 3, "end_s": 4.5}]}')
+    options = ("--i2c", "1", "--chips", "sht45", "--faults", str(tmp_path / "faults.json"))
+    done = cruisers("sim", "run", *options, "--", sys.executable, "-c", WATCH)
+    states = json.loads(done.stdout)
+    assert states[0][0] == "configuring" and ["ok", ""] in states and states[-1] == ["ok", ""], states
+    assert ["degraded", "no acknowledge"] in states and ["failed", "no acknowledge"] in states
 
 
 def test_a_part_at_another_address_is_found_there() -> None:
