@@ -4,7 +4,7 @@ Registers: SparkFun AK09916_REGISTERS.h, Zephyr ak09916.c. It runs at its own 10
 read to free the next one, so nine bytes from ST1 to ST2 are read in every cycle. After a reset of the head it may not answer until the I2C
 master is reset (SparkFun startupMagnetometer tries ten times).
 
-The way inside the chip has no check either: the mode is read back (a self-test, one bit beside 100 Hz, would look like samples)."""
+The way inside the chip has no check either: the mode is read back (another rate, or a self-test, would look like samples)."""
 
 from drivers.icm20948_registers import Kept, Registers
 from drivers.portable import const, elapsed

@@ -2,9 +2,8 @@
 
 I2C 0x68 or 0x69, 400 kHz. Registers and rules: PX4 InvenSense_ICM20948, SparkFun ICM_20948_C.c, Zephyr icm20948.c. The chip's I2C master
 reads nine bytes of the magnetometer (ST1 .. ST2) at each of its own cycles and puts them into the FIFO behind the axes, so a FIFO frame is
-one consistent sample of 23 bytes. The FIFO holds 22 of them (512 bytes, 0.215 s): it is drained every 50 ms. There is no exact 100 Hz:
-1125 / (1 + 10) = 102.27 Hz. What a frame means: icm20948_frame.py; what
-the registers are set to: icm20948_settings.py.
+one consistent sample of 23 bytes. The FIFO holds 22 of them (512 bytes: PX4; 0.215 s): it is drained every 50 ms. There is no exact 100 Hz:
+1125 / (1 + 10) = 102.27 Hz. What a frame means: icm20948_frame.py; what the registers are set to: icm20948_settings.py.
 
 Whatever may have cost frames ends in an emptied FIFO and a `gap_reason`: an overflow, a count that is no multiple of a frame (PX4; more
 than ten such in a row reset the chip), a read that broke off. Each read begins at the count and runs on into the FIFO (PX4): frames are
@@ -61,7 +60,7 @@ _LOOKS = const(3)
 _DRAIN_MS = const(50)
 _CHECK_MS = const(100)
 _RESET_MS = const(100)
-_WAKE_MS = const(50)  # the gyroscope needs 35
+_WAKE_MS = const(50)  # the gyroscope needs 35 (unverified: no public driver waits for it by name)
 _SILENT_MS = const(500)  # no frame for 51 periods
 _MAG_SILENT_FRAMES = const(205)  # 2 s of frames without one data-ready of the magnetometer
 _MEND_MS = const(5000)

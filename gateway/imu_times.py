@@ -1,4 +1,4 @@
-"""The two clocks that stand between an IMU sample and CLOCK_BOOTTIME (facts 1.10: the chip's oscillator is off by percents, so times come
+"""The two clocks that stand between an IMU sample and CLOCK_BOOTTIME (facts 1.10: the chip has an oscillator of its own, so times come
 from the host). Which number a sample has, and so how many are missing, is decided in imu_gaps.py.
 
 1. Head ticks -> boot time (`HeadClock`). A PING leaves at t0 and its PONG, stamped with the head's ticks, is back at t1: these ticks
@@ -35,7 +35,7 @@ CRYSTAL_SIGMA = 50e-6  # a Pico's crystal: 30 ppm, and some for temperature
 TURNAROUND_NS = 200_000  # what even the fastest exchange is uncertain by; keeps weights finite
 
 NOMINAL_US = 1e6 * 11 / 1125  # ACCEL_SMPLRT_DIV 10
-OSCILLATOR = 0.04  # the chip's against its nominal rate, at most (facts 1.10: 1 % is typical)
+OSCILLATOR = 0.04  # the chip's against its nominal rate, at most (unverified; one that was measured is 0.4 % slow: facts 1.10)
 DRIFT = 1e-5 / 60e6  # of the oscillator, per µs: 1e-5 a minute, by temperature
 DRAINS = 1_200  # in the window: 60 s at 20 a second
 FIT_EVERY = 20  # drains; in between, each one only narrows the phase
