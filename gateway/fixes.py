@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from foxglove_schemas_protobuf.LocationFix_pb2 import LocationFix
 
 from gateway.clock import Clock, boottime_ns
-from gateway.journal import Entry, Journal
+from gateway.journal import Entry, Sink
 from gateway.snapshot import Snapshot
 from gateway.supervision import Outage
 from logbook.channels import FIX, POSITION
@@ -54,7 +54,7 @@ def location_fix(message: pb.Position, utc_ns: int, vertical_error: float | None
 class Fixes:
     """Takes the positions of one source; its thread alone calls. `since_ns`: see Outage."""
 
-    def __init__(self, clock: Clock, journal: Journal, snapshot: Snapshot, since_ns: int | None = None) -> None:
+    def __init__(self, clock: Clock, journal: Sink, snapshot: Snapshot, since_ns: int | None = None) -> None:
         self._clock = clock
         self._journal = journal
         self._snapshot = snapshot

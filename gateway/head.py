@@ -157,6 +157,8 @@ class HeadLink:
                 self._gone(f"port: {error}")
             self._commit()  # what the head sent before it went
             stop.wait(REOPEN_SECONDS)
+        self._log.finish()
+        self._commit()
 
     def _gone(self, reason: str) -> None:
         self._intake.disconnected()

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from drivers import icm20948
+from drivers import icm20948, neo_m9n
 from drivers.errors import POWER_ON_VALUES
 from firmware import frames
 from gateway.clock import Clock, boottime_ns
 from gateway.convert import IMU, IMU_AT_ONCE, IMU_TRIM, BadSample, Converter, Samples, imu_rows, raw_numbers, split_payload
+from gateway.head_positions import HeadPositions
 from gateway.imu_gaps import ImuSamples, Phase, Settled, Times
 from gateway.imu_times import HeadClock
 from gateway.journal import Entry, Journal, event, gap
@@ -41,7 +42,7 @@ class HeadLog:
 
     `trims()` (any thread) are the messages to restate at the start of a segment. `known` are the head's boots of which a recorder before
     this one has frames, `since_ns` is the boot time of the newest of these, `imu_since_ns` that of the newest IMU sample (0: there is
-    none in this boot of the kernel)."""
+    none in this boot of the kernel). `positions` make the truck's positions of a receiver on the head; None: another source does."""
 
     def __init__(
         self,
@@ -52,10 +53,12 @@ class HeadLog:
         known: Collection[int] = (),
         since_ns: int = 0,
         imu_since_ns: int = 0,
+        positions: HeadPositions | None = None,
     ) -> None:
         self._journal = journal
         self._snapshot = snapshot
         self._utc = clock
+        self._positions = positions
         self._converter = converter
         self._boot = 0
         self._clock = HeadClock()
@@ -153,6 +156,11 @@ class HeadLog:
         self._first = self._newest = self.frames = 0
         return True
 
+    def finish(self) -> None:
+        """The recorder stops: what is missing is told as it stands, in the batch that follows."""
+        if self._positions is not None:
+            self._entries += self._positions.finish()
+
     def trims(self) -> tuple[Entry, ...]:
         """The trims as last told."""
         return self._trims
@@ -207,6 +215,8 @@ class HeadLog:
             _fill(reading.values, typed.values)
             self._entries.append(Entry(reading_topic(samples.sensor), at, reading.SerializeToString()))
             self._snapshot.values(at, typed.values, raw_numbers(samples.sensor, raw), typed.corrected)
+            if self._positions is not None and samples.sensor == neo_m9n.SENSOR:
+                self._entries += self._positions.take(self._converter.trims.get(samples.sensor, b""), raw, at)
         self._last[samples.sensor] = at
 
     def _imu(self, frame: frames.Frame, raw: list[bytes]) -> None:
@@ -281,6 +291,8 @@ class HeadLog:
         self._snapshot.sensor(sensor, frames.STATES[state], why)
         detail = f"{frames.STATES[state]}{': ' if why else ''}{why}, {failures} failures"
         self._entries.append(event("sensor_state", sensor, detail, self._clock.boottime_ns(frame.ticks)))
+        if self._positions is not None and sensor == neo_m9n.SENSOR and state in (frames.ABSENT, frames.FAILED):
+            self._entries += self._positions.missing(why or frames.STATES[state])
         if sensor == IMU and state in STOPPED:
             self._date()
             phase = Phase.ANEW if reason == POWER_ON_VALUES else Phase.TESTED

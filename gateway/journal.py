@@ -14,7 +14,7 @@ record would come again and count twice; a record without the data would lose it
 A batch with a token is committed at once; other messages ride with it, or wait 0.5 s at most (logbook/segment.py)."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gateway.clock import Clock, boottime_ns
 from logbook import segment
@@ -44,6 +44,13 @@ def event(kind: str, source: str, detail: str, at_ns: int | None = None) -> Entr
     """Something happened (now, or at boot time `at_ns`)."""
     at = boottime_ns() if at_ns is None else at_ns
     return Entry(EVENT, at, pb.Event(kind=kind, source=source, boottime_ns=at, detail=detail).SerializeToString())
+
+
+class Sink(Protocol):
+    """Where a source's messages go."""
+
+    def write(self, entries: Sequence[Entry], /) -> bool:
+        """Takes `entries` as one batch; False if it cannot."""
 
 
 class Journal:

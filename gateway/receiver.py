@@ -108,6 +108,13 @@ def position(raw: bytes, values: dict[str, float | str], at_ns: int) -> pb.Posit
     return message
 
 
+def take(into: fixes.Fixes, trim: bytes, raw: bytes, at_ns: int) -> None:
+    """One NAV-PVT payload, whole at boot time `at_ns`: written down, and told to the clock and the live picture."""
+    values = plausible(nav_pvt.decode(trim, raw))
+    message = position(raw, values, at_ns)
+    into.take(message, values, raw_numbers(SENSOR, raw), nav_pvt.moment(raw), nav_pvt.errors(raw).get("vertical"))
+
+
 class Receiver:
     """The source: `run(stop)` reads the receiver at `port` until `stop` is set, and survives its going and coming.
 
@@ -152,9 +159,7 @@ class Receiver:
 
     def take(self, trim: bytes, raw: bytes, at_ns: int) -> None:
         """One NAV-PVT payload, whole at boot time `at_ns`."""
-        values = plausible(nav_pvt.decode(trim, raw))
-        message = position(raw, values, at_ns)
-        self._fixes.take(message, values, raw_numbers(SENSOR, raw), nav_pvt.moment(raw), nav_pvt.errors(raw).get("vertical"))
+        take(self._fixes, trim, raw, at_ns)
 
 
 def port_of(argument: str) -> tuple[str, int]:

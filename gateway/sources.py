@@ -13,12 +13,14 @@ from gateway.convert import Converter
 from gateway.fixes import SOURCE as GNSS
 from gateway.head import HeadLink
 from gateway.head_log import HeadLog
+from gateway.head_positions import HeadPositions
 from gateway.journal import Entry, Journal
 from gateway.positions import Positions
 from gateway.receiver import Receiver
 from gateway.snapshot import Snapshot
 from gateway.supervision import Supervisor
-from logbook.channels import BOX_FRAMES, HEAD_FRAMES, POSITION, camera_topic
+from logbook import block
+from logbook.channels import BOX_FRAMES, HEAD_FRAMES, IMU_BLOCK, POSITION, camera_topic
 from logbook.reader import Message
 from logbook.schemas import cruisers_pb2 as pb
 from logbook.segment import Segments
@@ -26,7 +28,7 @@ from logbook.segment import Segments
 
 def topics(config: Truck) -> list[str]:
     """Of what a source may have left behind and must go on from."""
-    return [HEAD_FRAMES, BOX_FRAMES, POSITION, *(camera_topic(camera.name) for camera in config.cameras)]
+    return [HEAD_FRAMES, IMU_BLOCK, BOX_FRAMES, POSITION, *(camera_topic(camera.name) for camera in config.cameras)]
 
 
 def counts(message: Message) -> bool:
@@ -49,7 +51,10 @@ class Sources:
         before: Mapping[str, Message],
     ) -> None:
         since = {topic: message.log_time for topic, message in before.items()}
-        self._log = HeadLog(journal, snapshot, clock, Converter(), resume, since.get(HEAD_FRAMES, 0))
+        imu_since = int(block.decode(before[IMU_BLOCK].data)[1][-1]) if IMU_BLOCK in before else 0  # of a block's last sample
+        alone = config.gpsd is None and config.receiver is None and config.box is None  # a receiver on the head is the truck's only one
+        of_head = HeadPositions(clock, snapshot, since.get(POSITION)) if alone else None
+        self._log = HeadLog(journal, snapshot, clock, Converter(), resume, since.get(HEAD_FRAMES, 0), imu_since, of_head)
         self._link: HeadLink | None = None
         self._positions: Positions | Receiver | BoxPositions | None = None
         self._box: Box | None = None

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from gateway.clock import boottime_ns
-from gateway.journal import Entry, Journal, event, gap
+from gateway.journal import Entry, Journal, Sink, event, gap
 from logbook.segment import WriterDied
 
 RESTART_SECONDS = 1.0  # before a failed source is started again: a fault that stays must not fill the disk with events
@@ -70,7 +70,7 @@ class Outage:
     `since_ns` is when the source last delivered to a recorder before this one (of the same kernel boot), if one did: what is missing
     since then is a gap, too. Not thread safe: one source, one thread."""
 
-    def __init__(self, journal: Journal, source: str, grace_seconds: float | None = None, since_ns: int | None = None) -> None:
+    def __init__(self, journal: Sink, source: str, grace_seconds: float | None = None, since_ns: int | None = None) -> None:
         self._journal = journal
         self._source = source
         self._grace_ns = None if grace_seconds is None else int(grace_seconds * NANO)
