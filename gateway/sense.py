@@ -162,8 +162,8 @@ def turn(parts: Iterable[Part], now_ms: Callable[[], int]) -> None:
 
 
 def table(parts: Iterable[Part], now_ms: int, height: int | None = None) -> RenderableType:
-    """The parts that are there, with everything they say; those that are not in one line at the end. In less than so many lines, the last
-    parts show their state only: a state that nobody sees is worse than a value."""
+    """The parts that are there, with everything they say; those that are not in one line at the end. What a failed part said before is
+    no value any more. In less than `height` lines the last parts show their state only: a state nobody sees is worse than a value."""
     said: list[tuple[Text, Table | None]] = []
     absent = []
     for part in parts:
@@ -171,7 +171,7 @@ def table(parts: Iterable[Part], now_ms: int, height: int | None = None) -> Rend
         if part.state == "absent":
             absent.append(f"{part.place.part} {part.place.shown}")
         else:
-            said.append((_headline(part, now_ms), _values(part) if part.values else None))
+            said.append((_headline(part, now_ms), _values(part) if part.values and part.state != "failed" else None))
     ends = [Text(f"absent: {', '.join(absent)}", style="bright_black")] if absent else []
     rows = [values.row_count if values is not None else 0 for _, values in said]
     room = None if height is None else height - len(said) - sum(len(end.wrap(Console(), _width())) for end in ends)
@@ -249,7 +249,7 @@ def _label(group: list[str]) -> str:
 
 
 def as_json(device: str | None, parts: Iterable[Part], now_ms: int) -> dict[str, Any]:
-    """Everything as one object: values in SI (`value`) with their unit and as shown, or the `reason` why there is none."""
+    """Everything as one object: values in SI (`value`) with their unit and as shown, or the `reason` why there is none (any more)."""
     found = []
     for part in parts:
         part.decode()
@@ -258,8 +258,8 @@ def as_json(device: str | None, parts: Iterable[Part], now_ms: int) -> dict[str,
         for quantity, value in part.values.items():
             row = BY_ID[quantity]
             entry: dict[str, Any] = {"raw": part.raw[quantity]}
-            if isinstance(value, str):
-                entry["reason"] = value
+            if part.state == "failed" or isinstance(value, str):
+                entry["reason"] = value if isinstance(value, str) else part.reason
             else:
                 entry |= {"value": value, "unit": row.unit, "shown": f"{_shown(quantity, value)} {row.display.unit}"}
             values[quantity] = entry

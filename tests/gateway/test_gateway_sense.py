@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from cruisers.__main__ import app
 from drivers.addresses import LEGAL
+from drivers.errors import NO_ACKNOWLEDGE
 from firmware import frames
 from gateway import parts, sense
 from gateway.parts import I2C_DRIVERS, UART_DRIVERS, PartError, Place, on_i2c, on_uarts
@@ -263,6 +264,26 @@ def test_a_quantity_without_a_new_sample_keeps_its_last_value_and_any_other_reas
     part.step(20)
     part.decode()
     assert part.values["humidity"] == "saturated"
+
+
+def test_what_a_part_said_before_it_failed_is_no_value_any_more() -> None:
+    class Module:
+        SENSOR, RAW_SIZE, QUANTITIES = "scripted", 1, ("pressure", "humidity")
+
+        @staticmethod
+        def decode(trim: bytes, raw: bytes) -> dict[str, float | str]:
+            return {"pressure": 1e5, "humidity": "saturated"}
+
+    part = parts.Part(Place("scripted", 0x50), Scripted([b"x"]), Module)  # type: ignore[arg-type]
+    part.start(5)
+    part.step(10)
+    assert sense.as_json("bus", [part], 20)["parts"][0]["values"]["pressure"]["value"] == 1e5
+    part._watched.state, part._watched.reason = frames.FAILED, NO_ACKNOWLEDGE
+    values = sense.as_json("bus", [part], 20)["parts"][0]["values"]
+    assert values["pressure"] == {"raw": "78", "reason": "no acknowledge"} and values["humidity"]["reason"] == "saturated"
+    console = Console(width=78, record=True, file=io.StringIO())
+    console.print(sense.table([part], 2010))
+    assert console.export_text().splitlines() == ["scripted  0x50   failed (no acknowledge)  2.0 s ago"]
 
 
 def test_a_part_may_hand_over_all_the_samples_its_driver_keeps() -> None:
