@@ -36,7 +36,9 @@ from gateway.supervision import Outage
 
 NANO = 1_000_000_000
 
-BATCH_SECONDS = 0.5  # of frames in one chunk: half of the 1.0 s that a power cut may cost
+# A power cut may cost 1.0 s: 0.05 in the chip's FIFO, 0.05 on the line, a batch at its longest, and what the disk takes (the head's ring,
+# which bridges everything else, is gone with the power).
+BATCH_SECONDS = 0.5  # of frames in one chunk
 BATCH_FRAMES = 256  # or this many: the ring comes at once after an outage
 DECIDE_SECONDS = 0.25  # longer, where the next drains tell how many IMU samples a gap is (imu_gaps.py)
 DECIDE_FRAMES = 32  # more, the same

@@ -3,6 +3,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import serial
@@ -393,3 +394,22 @@ def test_a_port_that_goes_while_it_is_opened_is_an_outage_not_a_failure(
     monkeypatch.undo()
     wait_for(lambda: head.acknowledged > 5, "acknowledgements")
     everything_once(linked.end(), head)
+
+
+@pytest.mark.parametrize(("undecided", "longest_s"), [(False, 0.5), (True, 0.75)])
+def test_a_batch_is_due_within_three_quarters_of_a_second_of_its_first_frame(
+    undecided: bool, longest_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is still undecided about gaps: a power cut may cost 1.0 s."""
+    monkeypatch.undo()  # BATCH_SECONDS as they are
+    now = [10**15]
+    monkeypatch.setattr(gateway.head, "boottime_ns", lambda: now[0])
+    log = SimpleNamespace(frames=1, undecided=undecided)
+    link = HeadLink("none", log, None, None, {})  # type: ignore[arg-type]
+    link._batch_began = now[0]
+    due = []
+    for millisecond in range(1_000):
+        now[0] = 10**15 + millisecond * 1_000_000
+        if link._batch_is_due():
+            due.append(millisecond)
+    assert due[0] == pytest.approx(longest_s * 1_000) and len(due) == 1_000 - due[0]

@@ -62,6 +62,25 @@ def test_killed_at_any_moment_no_frame_is_lost_and_none_is_twice(tmp_path: Path,
     assert len({path.parent for path in recording.paths}) == KILLS + 1
 
 
+def test_what_a_full_ring_lost_while_no_recorder_ran_is_counted_from_its_newest_sample(tmp_path: Path, head: HeadStandIn) -> None:
+    config = truck(tmp_path, head.link)
+    with Running(config):
+        wait_for(lambda: head.acknowledged > 20, "acknowledgements")
+    (newest,) = [max(Recording(tmp_path / "spool").imu_times)]
+    with head.lock:
+        head.ring_frames, dropped = 10, head.dropped
+    wait_for(lambda: head.dropped > dropped + 15, "a full ring")
+    with Running(config):
+        head.sampling = False
+        wait_for(lambda: head.acknowledged == head.sequence, "acknowledgements")
+    recording = Recording(tmp_path / "spool")
+    made = recording.imu_numbers[-1] + 1
+    (gap,) = recording.gaps("icm20948")
+    assert gap.from_boottime_ns == newest < gap.to_boottime_ns < recording.imu_times[-1]
+    assert gap.reason.startswith("ring full (±")
+    assert abs(gap.count - (made - len(recording.imu_numbers))) <= int(gap.reason.split("±")[1][:-1]) < 20
+
+
 def test_ignition_off_drains_seals_and_acknowledges_everything(tmp_path: Path, head: HeadStandIn) -> None:
     receiver = LiveReceiver(tmp_path / "live.sock")
     process = start_process(truck(tmp_path, head.link), tmp_path)
