@@ -63,3 +63,23 @@ def test_in_every_range_the_chip_of_the_simulation_comes_back_within_half_a_step
         if name.startswith("angular"):
             step = degree / {250: 131, 500: 65.5, 1000: 32.8, 2000: 16.4}[rate_dps]
         assert value == pytest.approx(world[name], abs=step * 0.5001), name
+
+
+def test_a_magnetometer_that_leaves_the_chips_own_bus_gives_no_old_field() -> None:
+    bench = Bench()
+    world = dict.fromkeys(chips.ICM20948.EPSILON, 0.0) | {"magnetic_field_x": 30e-6, "temperature_imu": 300.0}
+    chip = chips.ICM20948(steady(world), bench.record)
+    driver = icm20948.ICM20948(bench.i2c(chip))
+    raw = bytearray(230)
+    fields: list[float | str] = []
+    for now in range(0, 4_000, 10):
+        bench.wait_us(10_000)
+        if now == 1_000:
+            chip.magnetometer.address = 0x0D  # slave 0 finds nobody
+            there = chip.samples
+        if driver.poll(now):
+            size = driver.read_into(raw)
+            frames = [bytes(raw[at : at + 23]) for at in range(0, size, 23)]
+            fields += [icm20948.decode(driver.trim(), frame)["magnetic_field_x"] for frame in frames]
+    assert fields[10] == pytest.approx(30e-6) and set(fields[there:]) == {"no new sample"} and len(fields) > there + 250
+    assert driver.degraded and driver.gap_reason == 0
