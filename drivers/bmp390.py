@@ -77,6 +77,7 @@ class BMP390:
         self._odr = _ODR_640_MS if normal else 0
         self._wait = _NORMAL_LOOK_MS if normal else _CONVERSION_MS
         self._patience = _NORMAL_DEADLINE_MS if normal else _DEADLINE_MS
+        self.OWN_PACE = normal
         if normal:
             self.PERIOD_MS = _NORMAL_PERIOD_MS
         self._one = bytearray(1)

@@ -30,7 +30,12 @@ class BusError(Exception):
 _ERRNO = {5: NO_ACKNOWLEDGE, 19: NO_ACKNOWLEDGE, 121: NO_ACKNOWLEDGE, 6: NO_ACKNOWLEDGE, 110: TIME_OUT}
 
 
-def from_oserror(error: OSError) -> BusError:
-    """The BusError that says the same as `error` of machine.I2C, smbus2 or a serial port; OTHER if it is not a bus's errno."""
+def code_of(error: OSError) -> int:
+    """The code that says the same as `error` of machine.I2C, smbus2 or a serial port; OTHER if it is not a bus's errno. Allocates nothing."""
     number: int = error.args[0] if error.args else 0  # rp2 raises OSError(5): args, not always .errno
-    return BusError(_ERRNO.get(number, OTHER))
+    return _ERRNO.get(number, OTHER)
+
+
+def from_oserror(error: OSError) -> BusError:
+    """The BusError that says the same as `error`."""
+    return BusError(code_of(error))

@@ -71,6 +71,7 @@ class NEOM9N:
     SENSOR = SENSOR
     RAW_SIZE = RAW_SIZE
     TRIM_SIZE = TRIM_SIZE
+    OWN_PACE = True
     gap_reason = 0  # a message that comes while one waits stays in the line's buffer
 
     def __init__(self, uart: "TunableUART", period_ms: int = PERIOD_MS) -> None:

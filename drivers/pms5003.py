@@ -277,11 +277,11 @@ class PMS5003:
             return
         self._step = _WAITING
         frame = self._frames.frame
-        if frame[29]:
-            raise BusError(DEVICE_FAULT)
         for index in range(_FRAME_SIZE):
             self._data[index] = frame[index]
-        self.configured = True
+        self.configured = True  # also with a fault: it is asked on, for a new start would cost its warm-up
+        if frame[29]:
+            raise BusError(DEVICE_FAULT)
         if not self._warm:
             if elapsed(now, self._warming) < _WARM_UP_MS:
                 return

@@ -82,6 +82,7 @@ class SPS30:
     RAW_SIZE = RAW_SIZE
     TRIM_SIZE = TRIM_SIZE
     PERIOD_MS = PERIOD_MS
+    OWN_PACE = True
 
     def __init__(self, uart: "UART") -> None:
         self.auto_clean = -1

@@ -61,6 +61,7 @@ class SPS30I2C:
     RAW_SIZE = RAW_SIZE
     TRIM_SIZE = TRIM_SIZE
     PERIOD_MS = PERIOD_MS
+    OWN_PACE = True
 
     def __init__(self, i2c: "I2C", address: int = 0x69) -> None:
         self.auto_clean = -1

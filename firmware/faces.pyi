@@ -5,7 +5,7 @@ from typing import Any, Protocol
 class Driver(Protocol):
     SENSOR: str
     RAW_SIZE: int
-    PERIOD_MS: int
+    PERIOD_MS: int  # beside it may stand OWN_PACE = True: the chip makes the pace, not its driver
     configured: bool
     degraded: int
     gap_reason: int

@@ -15,7 +15,7 @@ STATE frames are one for each change, but at most 8 at once and one more every 2
 rattles the ring is for samples. What stands for less than that may go unsaid; what stands at last is always said, with the failures
 counted. GAP frames are never more than the SAMPLE frames they stand before, or the FIFO resets of a driver."""
 
-from drivers.errors import BUS_STUCK, DEVICE_FAULT, NO_ACKNOWLEDGE, OTHER, POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError, from_oserror
+from drivers.errors import BUS_STUCK, DEVICE_FAULT, NO_ACKNOWLEDGE, OTHER, POWER_ON_VALUES, TIME_OUT, WRONG_IDENTITY, BusError, code_of
 from drivers.portable import TYPE_CHECKING, const, elapsed
 from firmware.outbox import Outbox
 from firmware.schedule import Schedule
@@ -44,7 +44,7 @@ class Watched:
         self.failures = 0
         self._outbox = outbox
         self._bus = bus
-        self._schedule = Schedule(driver.PERIOD_MS)
+        self._schedule = Schedule(driver.PERIOD_MS, getattr(driver, "OWN_PACE", False))
         self._resting = False
         self._since = 0
         self._pause = _FIRST_PAUSE_MS
@@ -94,7 +94,7 @@ class Watched:
         try:
             self._work(now)
         except OSError as error:
-            code = from_oserror(error).code
+            code = code_of(error)
             if bus is not None and bus.recover():
                 code = BUS_STUCK
             self._fail(now, code)
@@ -159,7 +159,8 @@ class Watched:
             self.failures += 1
         self._failed = now
         self._gap_reason = code
-        if code == DEVICE_FAULT:  # it talks, and goes on being asked until it takes that back: a new start would only cost its warm-up
+        # It talks, and goes on being asked until it takes that back: a new start would only cost its warm-up, unless its driver wants one.
+        if code == DEVICE_FAULT and self.driver.configured:
             self._in_a_row = 0
             self._say(FAILED, code)
             return

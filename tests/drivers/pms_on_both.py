@@ -142,6 +142,15 @@ def check_pms_error_byte_is_a_fault_and_no_sample():
     assert len(run.turn(2000)) == 2
 
 
+def check_pms_that_says_so_from_its_start_on_is_asked_on_for_a_new_start_would_cost_its_warm_up():
+    line = PmsLine()
+    line.error = 1
+    run = Run(pms5003.PMS5003(line), line)
+    assert run.turn(12_000) == [] and set(run.codes) == {DEVICE_FAULT} and run.driver.configured
+    line.error = 0
+    assert run.turn(18_000) == [] and len(run.turn(5000)) >= 3
+
+
 def check_pms_sleeps_and_warms_up_after_it_woke():
     run, line = warm()
     run.driver.sleep()

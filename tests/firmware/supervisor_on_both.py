@@ -289,7 +289,7 @@ def check_samples_and_missing_add_up_to_the_periods_that_passed():
 
 def check_a_chip_with_its_own_pace_loses_nothing_and_its_interruptions_are_exact():
     for pace in (720, 784, 816, 880):
-        schedule = Schedule(800)
+        schedule = Schedule(800, True)
         assert sum(run(schedule, [pace] * 1000)) == 0, pace
         for missing in (1, 3, 10, 40):
             assert run(schedule, [pace * (missing + 1)]) == [missing], (pace, missing)
@@ -300,6 +300,46 @@ def check_jitter_of_the_polling_is_no_pace():
     run(schedule, [1010, 990, 1000, 1010, 990, 1000, 1000, 1010])
     assert run(schedule, [3_600_000]) == [3599]
     assert run(schedule, [100_000_000]) == [99_999]
+
+
+def check_one_late_sample_is_no_pace():
+    for late in (1050, 1090, 1120):
+        assert run(Schedule(1000), [1000, late, 3_600_000 - late])[2] == 3598, late  # it keeps its pace
+        assert run(Schedule(1000, True), [1000] * 9 + [late, 60_000])[-1] == 59, late
+
+
+def check_a_thousand_interruptions_are_counted_to_within_one():
+    """A sensor whose driver commands a conversion each second, interrupted at random; afterwards it keeps its pace or begins a new one."""
+    state = 12345
+    for period in (1000, 640, 100):
+        schedule = Schedule(period)
+        now = last = begun = WRAP - 5000
+        schedule.due(now % WRAP)
+        schedule.delivered()
+        counted = early = 0
+        for _ in range(1000):
+            for _ in range(3):
+                state = (state * 1103515245 + 12345) & 0x7FFF_FFFF
+                choice = state >> 8
+                if choice % 3:
+                    now += period
+                elif choice % 2:
+                    now += period * (2 + choice % 97)  # whole periods: in its pace
+                else:
+                    now += period // 25 + choice % (20 * period)
+                jitter = choice % (period // 50)
+                counted += 1 + schedule.due((now + jitter) % WRAP)
+                schedule.delivered()
+                early += max(0, period - (now - last))
+                last = now
+                passed = (now - begun) / period
+                assert passed - 1.1 <= counted <= passed + early / period + 0.1, (period, passed, counted, early)
+
+
+def check_a_hundred_lost_beats_leave_no_credit():
+    schedule = Schedule(1000)
+    run(schedule, [400] * 100)  # it begins anew each time
+    assert run(schedule, [1000, 5000]) == [0, 4]
 
 
 def check_the_schedule_allocates_nothing():
@@ -416,6 +456,58 @@ def check_a_fault_the_device_reports_is_failed_at_once_and_never_a_restart():
     watched, driver, lines = watch(acts, 9000)
     assert driver.starts == 1 and f"failed {DEVICE_FAULT} 1" in lines
     assert lines[-1] == "ok 0 9" and f"gap {DEVICE_FAULT} 7" in lines, lines
+
+
+def check_a_fault_the_device_reports_is_a_restart_where_its_driver_wants_one():
+    driver = Script(["configured", 1, BusError(DEVICE_FAULT), "configured", 1])
+    poll = driver.poll
+
+    def from_the_reset(now):
+        driver.configured = driver.configured and not (driver.acts and isinstance(driver.acts[0], BusError))
+        return poll(now)
+
+    driver.poll = from_the_reset
+    rig = Rig()
+    watched = Watched(2, driver, rig.outbox)
+    watched.start(0)
+    for now in range(10, 1000, 10):
+        watched.step(now)
+    assert driver.starts == 2 and watched.state == OK
+    assert f"failed {DEVICE_FAULT} 1" in story(rig.sent())
+
+
+def check_a_step_allocates_nothing_also_when_it_fails():
+    errors = [OSError(errno.EIO), OSError(110), BusError(BAD_CHECKSUM), BusError(POWER_ON_VALUES), BusError(DEVICE_FAULT)]
+    acts = ["configured", 1, 0, 1]
+    for error in errors:
+        acts += [error, 1, 1] + [error] * 4 + ["configured", 1]
+    driver = Script([])
+    played = 0
+
+    def poll(now):
+        nonlocal played
+        act = acts[played] if played < len(acts) else 0
+        played += 1  # nothing is taken from the list: it would be made shorter
+        if act == "configured":
+            driver.configured = True
+            return 0
+        if isinstance(act, Exception):
+            raise act
+        return act
+
+    driver.poll = poll
+    driver.trim = lambda: b""
+    rig = Rig()
+    watched = Watched(2, driver, rig.outbox, Freeable(0))
+    watched.start(0)
+    now = 0
+
+    def turn():
+        watched.step(now)
+
+    for now in range(10, 60_000, 100):  # noqa: B007  # read by turn
+        without_heap(turn)
+    assert watched.failures == 5 * len(errors) and played > len(acts)
 
 
 def check_a_periodic_sensor_that_pauses_for_a_reason_says_it_with_the_number():
