@@ -31,7 +31,7 @@ _ERRNO = {5: NO_ACKNOWLEDGE, 19: NO_ACKNOWLEDGE, 121: NO_ACKNOWLEDGE, 6: NO_ACKN
 
 
 def code_of(error: OSError) -> int:
-    """The code that says the same as `error` of machine.I2C, smbus2 or a serial port; OTHER if it is not a bus's errno. Allocates nothing."""
+    """The code that says the same as `error` of machine.I2C, smbus2 or a serial port, OTHER if it is no bus's errno. Allocates nothing."""
     number: int = error.args[0] if error.args else 0  # rp2 raises OSError(5): args, not always .errno
     return _ERRNO.get(number, OTHER)
 
