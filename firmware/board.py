@@ -29,14 +29,14 @@ def sensors(machine: "ModuleType", outbox: Outbox, rows: "list[Row]") -> "list[l
     """The supervised sensors of the fitted parts, in three lists: main I2C bus, UV bus, UARTs. `machine` is MicroPython's module."""
     buses = {wire: _bus(machine, wire, rows) for wire in _I2C}
     groups: dict[str, list[Watched]] = {"I2C0": [], "I2C1": [], "UART": []}
-    for number, kind, wire, address, speed in rows:
+    for number, kind, wire, address, speed, options in rows:
         if wire in _UART:
             controller, tx, rx = _UART[wire]
             uart = machine.UART(controller, speed, tx=machine.Pin(tx), rx=machine.Pin(rx), rxbuf=UART_BUFFER)
-            groups["UART"].append(Watched(number, kind(uart), outbox))
+            groups["UART"].append(Watched(number, kind(uart, **options), outbox))
         else:
             bus = buses[wire]
-            groups[wire].append(Watched(number, kind(bus.i2c, address), outbox, bus))
+            groups[wire].append(Watched(number, kind(bus.i2c, address, **options), outbox, bus))
     return [groups["I2C0"], groups["I2C1"], groups["UART"]]
 
 

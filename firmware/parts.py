@@ -1,12 +1,12 @@
 """Which parts are soldered to this head: the standard fit, or what a file on its flash says (`fleet` writes it when it flashes a head).
 
-The file `parts.json` is a JSON list of everything that is fitted, each entry an object with `part` and, where the part is strapped to
-another address than its first, `address`:
+The file `parts.json` is a JSON list of everything that is fitted, each entry an object with `part`, where the part is strapped to another
+address than its first `address`, and where its driver shall not do what it does by itself `options` (OPTIONS below):
 
-    [{"part": "icm20948"}, {"part": "bmp390", "address": 118}, {"part": "pms5003"}]
+    [{"part": "icm20948", "options": {"acceleration_g": 16}}, {"part": "bmp390", "address": 118}, {"part": "pms5003"}]
 
-A list that makes no sense (no JSON, an unknown part, an address it cannot have, two parts in one place or at one address, a driver that is
-not on the flash) does not stop the head: it runs the standard fit, says why in HELLO (`parts_error`) and reports STATE of itself.
+A list that makes no sense (no JSON, an unknown part, an address or option it cannot have, two parts in one place or at one address, a
+driver that is not on the flash) does not stop the head: it runs the standard fit, says why in HELLO (`parts_error`) and reports STATE of itself.
 
 A spare stands in the place of the standard part, never beside it: 20 s of ring and the heap are counted for one part in each place
 (tests/firmware). So the longest list has seven parts: the standard fit, or spares in it, and a GNSS receiver."""
@@ -19,7 +19,8 @@ from firmware.wire import SENSORS
 if TYPE_CHECKING:
     from typing import Any
 
-    Row = tuple[int, Any, str, int, int]
+    Row = tuple[int, Any, str, int, int, dict[str, int]]
+    Chosen = tuple[str, int, dict[str, int]]
 
 FILE = "parts.json"
 _LONGEST = const(1024)  # bytes; all parts with an address each take 400
@@ -44,11 +45,19 @@ STANDARD = ("icm20948", "bmp390", "sht45", "opt3001", "as7331", "sps30")  # also
 # The places that more than one part can take; every other part has its own.
 PLACES = {"opt3001": "light", "veml7700": "light", "sps30": "particles", "sps30_i2c": "particles", "pms5003": "particles"}
 
+# What can be chosen of a driver, and the values that it takes (0 and 1: false and true).
+OPTIONS = {
+    "icm20948": {"acceleration_g": (2, 4, 8, 16), "rate_dps": (250, 500, 1000, 2000)},
+    "bmp390": {"normal": (0, 1)},
+    "sht45": {"heater": (0, 1)},
+}
+
 _LARGEST = ("icm20948", "sps30", "sps30_i2c", "pms5003", "neo_m9n")
 
 
 def load(path: str = FILE) -> "tuple[list[Row], str]":
-    """What is fitted, a row each (sensor number, driver's class, wire, address, speed), and why the file is not followed ("" if it is).
+    """What is fitted, a row each (sensor number, driver's class, wire, address, speed, options), and why the file is not followed ("" if
+    it is).
 
     Only these drivers are imported, and the largest first: while one is compiled, it takes 40 kB for a moment. So this is called before
     anything else but the ring is made. The result keeps nothing of this module alive."""
@@ -59,23 +68,23 @@ def load(path: str = FILE) -> "tuple[list[Row], str]":
         return _rows(standard()), "a driver is missing"
 
 
-def _rows(parts: "list[tuple[str, int]]") -> "list[Row]":
+def _rows(parts: "list[Chosen]") -> "list[Row]":
     kinds = {}
     for largest in (True, False):
-        for name, _ in parts:
+        for name, _, _ in parts:
             if (name in _LARGEST) == largest:
                 kind = PARTS[name][1]
                 kinds[name] = getattr(__import__("drivers." + name, None, None, (kind,)), kind)
-    return [(PARTS[name][0], kinds[name], PARTS[name][2], address, PARTS[name][4]) for name, address in parts]
+    return [(PARTS[name][0], kinds[name], PARTS[name][2], address, PARTS[name][4], options) for name, address, options in parts]
 
 
-def standard() -> "list[tuple[str, int]]":
-    """The standard fit: (part, address), 0 for a part on a UART."""
-    return [(name, PARTS[name][3]) for name in STANDARD]
+def standard() -> "list[Chosen]":
+    """The standard fit: (part, address, options), address 0 for a part on a UART."""
+    return [(name, PARTS[name][3], {}) for name in STANDARD]
 
 
-def fitted(path: str = FILE) -> "tuple[list[tuple[str, int]], str]":
-    """What is fitted, (part, address) each, and why the file is not followed ("" if it is, or if there is none)."""
+def fitted(path: str = FILE) -> "tuple[list[Chosen], str]":
+    """What is fitted, (part, address, options) each, and why the file is not followed ("" if it is, or if there is none)."""
     try:
         with open(path, "rb") as file:
             text = file.read(_LONGEST + 1)
@@ -91,11 +100,11 @@ def fitted(path: str = FILE) -> "tuple[list[tuple[str, int]], str]":
     return (standard() if error else fit), error
 
 
-def chosen(listed: object) -> "tuple[list[tuple[str, int]], str]":
+def chosen(listed: object) -> "tuple[list[Chosen], str]":
     """The fit that a decoded list describes, and what is wrong with it. The text names no word of the file: it must fit into HELLO."""
     from drivers.addresses import clash  # only a head with a list of its own needs it
 
-    fit: list[tuple[str, int]] = []
+    fit: list[Chosen] = []
     if not isinstance(listed, list) or not listed:
         return fit, "not a list of parts"
     on_i2c = []
@@ -109,7 +118,7 @@ def chosen(listed: object) -> "tuple[list[tuple[str, int]], str]":
             return fit, where + "unknown part"
         number, _, wire, first, _ = PARTS[name]
         address = entry.get("address", first)
-        if len(entry) > ("address" in entry) + 1:
+        if len(entry) > ("address" in entry) + ("options" in entry) + 1:
             return fit, where + "unknown key"
         if type(address) is not int or (wire[0] == "U" and "address" in entry):
             return fit, where + "no such address"
@@ -119,5 +128,18 @@ def chosen(listed: object) -> "tuple[list[tuple[str, int]], str]":
         taken[place] = name
         if wire[0] == "I":
             on_i2c.append((SENSORS[number], int(wire[3]), address))
-        fit.append((name, address))
+        options = entry.get("options", {})
+        if not _allowed(name, options):
+            return fit, where + "no such option"
+        fit.append((name, address, options))
     return fit, clash(on_i2c)
+
+
+def _allowed(name: str, options: object) -> bool:
+    known = OPTIONS.get(name, {})
+    if not isinstance(options, dict):
+        return False
+    for option, value in options.items():
+        if option not in known or type(value) not in (int, bool) or value not in known[option]:
+            return False
+    return True

@@ -7,7 +7,7 @@ import sys
 
 import checking
 
-from firmware.parts import FILE, PARTS, PLACES, STANDARD, chosen, fitted, load, standard
+from firmware.parts import FILE, OPTIONS, PARTS, PLACES, STANDARD, chosen, fitted, load, standard
 from firmware.wire import SENSORS
 
 SCRATCH = "/tmp/cruisers-parts-" + "".join(f"{byte:02x}" for byte in os.urandom(6))
@@ -24,15 +24,31 @@ def _file(content):
 
 def check_without_a_file_the_standard_fit_is_there():
     assert fitted("no-such-file.json") == (standard(), "")
-    assert [name for name, _ in standard()] == list(STANDARD) and FILE == "parts.json"
+    assert [name for name, _, _ in standard()] == list(STANDARD) and FILE == "parts.json"
     assert [SENSORS[PARTS[name][0]] for name in STANDARD] == list(STANDARD)
 
 
 def check_a_list_chooses_spares_and_addresses():
     assert _file(b'[{"part": "pms5003"}, {"part": "opt3001", "address": 71}, {"part": "as7331"}]') == (
-        [("pms5003", 0), ("opt3001", 0x47), ("as7331", 0x74)],
+        [("pms5003", 0, {}), ("opt3001", 0x47, {}), ("as7331", 0x74, {})],
         "",
     )
+
+
+def check_a_list_chooses_what_a_driver_can_do_otherwise():
+    assert _file(
+        b'[{"part": "icm20948", "options": {"acceleration_g": 16, "rate_dps": 2000}}, {"part": "sht45", "options": {"heater": true}}]'
+    ) == (
+        [("icm20948", 0x68, {"acceleration_g": 16, "rate_dps": 2000}), ("sht45", 0x44, {"heater": True})],
+        "",
+    )
+    for name in OPTIONS:  # each driver takes each value, and no other part has any
+        kind = PARTS[name][1]
+        module = __import__("drivers." + name, None, None, (kind,))
+        for option in OPTIONS[name]:
+            for value in OPTIONS[name][option]:
+                getattr(module, kind)(None, PARTS[name][3], **{option: value})
+        _forget_on_the_head("drivers." + name)
 
 
 def check_a_place_is_taken_by_one_part_so_the_longest_list_has_seven():
@@ -92,6 +108,10 @@ def check_a_bad_list_is_refused_with_a_reason_and_the_standard_fit_runs():
         (b'[{"part": "bmp390", "address": 118.0}]', "no such address"),
         (b'[{"part": "pms5003", "address": 18}]', "no such address"),
         (b'[{"part": "bmp390", "address": 99}]', "bmp390"),
+        (b'[{"part": "icm20948", "options": {"acceleration_g": 3}}]', "entry 1: no such option"),
+        (b'[{"part": "icm20948", "options": {"acceleration_g": 8.0}}]', "no such option"),
+        (b'[{"part": "icm20948", "options": [16]}]', "no such option"),
+        (b'[{"part": "opt3001", "options": {"heater": true}}]', "no such option"),
         (b'[{"part": "bmp390"}, {"part": "bmp390", "address": 118}]', "bmp390 and bmp390: one place for both"),
         (b'[{"part": "sps30"}, {"part": "sps30_i2c"}]', "sps30 and sps30_i2c: one place for both (particles)"),
         (b'[{"part": "sps30"}, {"part": "pms5003"}]', "sps30 and pms5003: one place for both (particles)"),
@@ -119,7 +139,7 @@ def check_only_what_is_fitted_is_imported_and_a_missing_driver_means_the_standar
     with open(SCRATCH, "w") as file:
         json.dump([{"part": "sht45"}], file)
     rows, error = load(SCRATCH)
-    assert [(row[0], row[1].__name__) + row[2:] for row in rows] == [(3, "SHT45", "I2C0", 0x44, 400_000)] and error == ""
+    assert [(row[0], row[1].__name__) + row[2:] for row in rows] == [(3, "SHT45", "I2C0", 0x44, 400_000, {})] and error == ""
     PARTS["ghost"] = (9, "GHOST", "UART0", 0, 9600)
     try:
         with open(SCRATCH, "w") as file:
