@@ -6,7 +6,8 @@ address than its first `address`, and where its driver shall not do what it does
     [{"part": "icm20948", "options": {"acceleration_g": 16}}, {"part": "bmp390", "address": 118}, {"part": "pms5003"}]
 
 A list that makes no sense (no JSON, an unknown part, an address or option it cannot have, two parts in one place or at one address, a
-driver that is not on the flash) does not stop the head: it runs the standard fit, says why in HELLO (`parts_error`) and reports STATE of itself.
+driver that is not on the flash) does not stop the head: it runs the standard fit, says why in HELLO (`parts_error`) and reports STATE of
+itself.
 
 A spare stands in the place of the standard part, never beside it: 20 s of ring and the heap are counted for one part in each place
 (tests/firmware). So the longest list has seven parts: the standard fit, or spares in it, and a GNSS receiver."""
@@ -46,7 +47,7 @@ STANDARD = ("icm20948", "bmp390", "sht45", "opt3001", "as7331", "sps30")  # also
 PLACES = {"opt3001": "light", "veml7700": "light", "sps30": "particles", "sps30_i2c": "particles", "pms5003": "particles"}
 
 # What can be chosen of a driver, and the values that it takes (0 and 1: false and true).
-OPTIONS = {
+OPTIONS: dict[str, dict[str, tuple[int, ...]]] = {
     "icm20948": {"acceleration_g": (2, 4, 8, 16), "rate_dps": (250, 500, 1000, 2000)},
     "bmp390": {"normal": (0, 1)},
     "sht45": {"heater": (0, 1)},
