@@ -5,8 +5,6 @@ chips are touched under `lock` only.
 """
 
 import errno
-import logging
-import selectors
 import socket
 import struct
 import threading
@@ -14,13 +12,12 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from sim.bus import I2CBus, NoAcknowledge, TimeOut, UartLine
+from sim.serving import Connection, Server
 
 _I2C_OPEN, _I2C_TRANSFER, _I2C_SCAN, _UART_OPEN, _UART_WRITE, _UART_ANY, _UART_READ = 1, 2, 3, 4, 5, 6, 7
 _WATCHDOG_START, _WATCHDOG_FEED, _RESET, _RESET_CAUSE, _UNIQUE_ID, _INTERRUPT_CHAR = 8, 9, 10, 11, 12, 13
 _PIN_READ, _PIN_DRIVE = 14, 15
 _NO_INTERRUPT = 0xFF
-
-_log = logging.getLogger(__name__)
 
 # (controller, SDA, SCL) or (UART, TX, RX) → what is soldered there.
 Wiring = tuple[int, int, int]
@@ -48,89 +45,37 @@ class Control(Protocol):
         """Which byte on the serial line interrupts the program."""
 
 
-class _Connection:
-    """One run of the program: what it sent so far and which controllers it opened."""
+class _Connection(Connection):
+    """One run of the program, and which controllers it opened."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.received = bytearray()
+        super().__init__(sock)
         self.i2c: list[I2CBus] = []
         self.uart: list[UartLine] = []
 
 
-class BusServer:
-    """Listens on a free loopback `port` from `start` to `stop`; `error` is the exception that ended it, if one did."""
+class BusServer(Server[_Connection]):
+    """Listens on a free loopback `port` from `start` to `stop`."""
 
     def __init__(self, i2c: Mapping[Wiring, I2CBus], uart: Mapping[Wiring, UartLine], control: Control) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        super().__init__("bus server", listener, length_bytes=2)
+        self.port: int = listener.getsockname()[1]
         self.lock = threading.Lock()
-        self.error: Exception | None = None
         self.transactions = 0
         self._i2c = i2c
         self._uart = uart
         self._control = control
         self._nothing = I2CBus((), _Still())
         self._silent = UartLine(_Silence(), _Still())
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name="busserver", daemon=True)
 
-    def start(self) -> None:
-        """Begins to serve."""
-        self._thread.start()
+    def _connected(self, sock: socket.socket) -> _Connection:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return _Connection(sock)
 
-    def stop(self) -> None:
-        """Ends the thread and closes every socket."""
-        self._wake_write.send(b"x")
-        self._thread.join()
-        for sock in (self._listener, self._wake_read, self._wake_write):
-            sock.close()
-
-    def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wake_read, selectors.EVENT_READ)
-            selector.register(self._listener, selectors.EVENT_READ)
-            try:
-                self._serve(selector)
-            except Exception as error:  # noqa: BLE001  a chip or the world failed: the head loses its truck, and the owner sees why
-                self.error = error
-                _log.exception("the bus server ended")
-            finally:
-                for key in list(selector.get_map().values()):
-                    if isinstance(key.data, _Connection):
-                        key.data.sock.close()
-
-    def _serve(self, selector: selectors.BaseSelector) -> None:
-        while True:
-            for key, _ in selector.select():
-                if key.fileobj is self._wake_read:
-                    return
-                if key.fileobj is self._listener:
-                    sock, _ = self._listener.accept()
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    selector.register(sock, selectors.EVENT_READ, _Connection(sock))
-                elif not self._receive(key.data):
-                    selector.unregister(key.data.sock)
-                    key.data.sock.close()
-
-    def _receive(self, connection: _Connection) -> bool:
-        """Answers what has come; False when the program is gone."""
-        try:
-            chunk = connection.sock.recv(4096)
-            connection.received += chunk
-            while len(connection.received) >= 2:
-                size = int.from_bytes(connection.received[:2], "little")
-                if len(connection.received) < 2 + size:
-                    break
-                request = bytes(connection.received[2 : 2 + size])
-                del connection.received[: 2 + size]
-                with self.lock:
-                    answer = self._answer(connection, request[0], request[1:])
-                if answer is not None:
-                    connection.sock.sendall(answer)
-        except ConnectionError:
-            return False
-        return bool(chunk)
+    def _reply(self, connection: _Connection, request: bytes) -> bytes | None:
+        with self.lock:
+            return self._answer(connection, request[0], request[1:])
 
     def _answer(self, connection: _Connection, operation: int, body: bytes) -> bytes | None:
         """The reply to one request; None = the program gets none (it is being reset)."""

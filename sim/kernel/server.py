@@ -6,94 +6,38 @@ Little endian; the other end is sim/kernel/fake.py. The socket is abstract (unix
 """
 
 import errno
-import logging
 import secrets
-import selectors
 import socket
 import struct
 import threading
 from collections.abc import Mapping
 
 from sim.bus import I2CBus, NoAcknowledge, TimeOut
+from sim.serving import Connection, Server
 
 _READ, _RECEIVE_LENGTH = 0x0001, 0x0400
 _MESSAGE = struct.Struct("<HHH")
 
-_log = logging.getLogger(__name__)
 
-
-class KernelServer:
-    """Serves `buses` (by number) from `start` to `stop`, in a thread of its own; chips are touched under `lock` only.
-
-    `name` is the socket's, `error` the exception that ended it, if one did."""
+class KernelServer(Server[Connection]):
+    """Serves `buses` (by number) from `start` to `stop` on the socket `name`; chips are touched under `lock` only."""
 
     def __init__(self, buses: Mapping[int, I2CBus], lock: threading.Lock) -> None:
-        self.error: Exception | None = None
+        self.name = f"cruisers-{secrets.token_hex(8)}"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind("\0" + self.name)
+        listener.listen(64)
+        super().__init__("simulated kernel", listener, length_bytes=4)
         self.transactions = 0
         self._buses = buses
         self._lock = lock
-        self.name = f"cruisers-{secrets.token_hex(8)}"
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind("\0" + self.name)
-        self._listener.listen(64)
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name="kernel-server", daemon=True)
 
-    def start(self) -> None:
-        """Begins to serve; programs may connect before."""
-        self._thread.start()
+    def _connected(self, sock: socket.socket) -> Connection:
+        return Connection(sock)
 
-    def stop(self) -> None:
-        """Ends the thread and closes every socket."""
-        self._wake_write.send(b"x")
-        if self._thread.is_alive():
-            self._thread.join()
-        for sock in (self._listener, self._wake_read, self._wake_write):
-            sock.close()
-
-    def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wake_read, selectors.EVENT_READ)
-            selector.register(self._listener, selectors.EVENT_READ)
-            try:
-                self._serve(selector)
-            except Exception as error:  # noqa: BLE001  a chip or the world failed: the programs lose their bus, and the owner sees why
-                self.error = error
-                _log.exception("the simulated kernel ended")
-            finally:
-                for key in list(selector.get_map().values()):
-                    if isinstance(key.data, bytearray) and isinstance(key.fileobj, socket.socket):
-                        key.fileobj.close()
-
-    def _serve(self, selector: selectors.BaseSelector) -> None:
-        while True:
-            for key, _ in selector.select():
-                if key.fileobj is self._wake_read:
-                    return
-                if key.fileobj is self._listener:
-                    selector.register(self._listener.accept()[0], selectors.EVENT_READ, bytearray())
-                    continue
-                assert isinstance(key.fileobj, socket.socket)
-                if not self._receive(key.fileobj, key.data):
-                    selector.unregister(key.fileobj)
-                    key.fileobj.close()
-
-    def _receive(self, sock: socket.socket, received: bytearray) -> bool:
-        """Answers what has come; False when the program has closed its file."""
-        try:
-            chunk = sock.recv(65536)
-            received += chunk
-            while len(received) >= 4:
-                size = int.from_bytes(received[:4], "little")
-                if len(received) < 4 + size:
-                    break
-                request = bytes(received[4 : 4 + size])
-                del received[: 4 + size]
-                reply = self._answer(request)
-                sock.sendall(struct.pack("<I", len(reply)) + reply)
-        except ConnectionError:
-            return False
-        return bool(chunk)
+    def _reply(self, connection: Connection, request: bytes) -> bytes:
+        reply = self._answer(request)
+        return struct.pack("<I", len(reply)) + reply
 
     def _answer(self, request: bytes) -> bytes:
         self.transactions += 1
