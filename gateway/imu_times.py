@@ -43,7 +43,7 @@ STAMP_US = 600.0  # from the FIFO's count (the first of two, the lesser is read)
 NOISE_US = 400.0  # what corners may contradict each other by, for the reasons above and the chip's own jitter
 LATE_US = 500.0  # more than that, and a stamp was late
 RECENT = 40  # drains: 2 s
-SHIFTED_US = 2_000.0  # all of the recent drains this far above the line: chance does it once in 10 000 times
+SHIFTED_US = 2_000.0  # all of the recent drains this far above the line, and more than a tenth too far: drains in step do only the first
 SETTLED = 200  # drains: 10 s; a shorter line may err about what was late
 ROUNDS = 8  # of dropping late corners in one fit
 HALVINGS = 24  # of 4 %: to 5e-9
@@ -254,7 +254,8 @@ class SampleTicks:
         self._upper, self._lower = stairs.room(self.interval_us)
         recent = (ticks - number * self.interval_us)[-RECENT:]
         late = np.count_nonzero(~whole[-RECENT:])
-        if len(whole) >= 2 * RECENT and (late * 4 > RECENT or recent.min() > self._upper + SHIFTED_US):
+        shifted = late * 10 > RECENT and recent.min() > self._upper + SHIFTED_US
+        if len(whole) >= 2 * RECENT and (late * 4 > RECENT or shifted):
             self._forget()
 
     def _forget(self) -> None:

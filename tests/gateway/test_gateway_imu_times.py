@@ -82,6 +82,18 @@ def test_after_a_restart_of_the_chip_the_interval_is_still_known() -> None:
     assert line.ticks.interval_us == pytest.approx(line.chip.interval(0), rel=1e-4)
 
 
+@pytest.mark.parametrize(("ppm", "jitter_us"), [(800, 0.0), (0, 300.0), (-5_000, 1_000.0), (-9_000, 1_000.0), (-15_000, 2_000.0)])
+def test_drains_that_nearly_keep_step_with_the_samples_do_not_look_like_another_phase(ppm: int, jitter_us: float) -> None:
+    """For seconds on end the newest sample is some milliseconds old: the head's loop is as steady as that."""
+    for seed in range(4):
+        line = Line(seed, NOMINAL_US / (1 + ppm * 1e-6), jitter_us=jitter_us, delayed=0.0)
+        line.head.run(20)
+        for _ in range(14):
+            line.head.run(5)
+            assert line.ticks.rate_error < 1.5e-4  # it was not forgotten
+        assert np.max(line.after(10)) < 1.3  # in step for 90 s, they leave that much open
+
+
 @pytest.mark.parametrize("changed", [-4e-4, -1e-4, 2e-4, 1e-3, 0.02])
 def test_an_interval_that_is_another_since_the_restart_is_learned_anew(changed: float) -> None:
     """The chip has another temperature, or it is another chip (the head was changed)."""
