@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from sim.chips.faces import Log, Source, word
+from sim.chips.faces import Log, SerialOutput, Source, word
 
 _HEADER = 0x9A
 _INFO, _SENSING, _CLEAN, _GNSS = 0x10, 0x13, 0x3D, 0x3C
@@ -65,7 +65,7 @@ def vtg(speed: float, bearing: float) -> bytes:
     return sentence(f"GPVTG,{math.degrees(bearing) % 360:.1f},T,,M,{speed / _KNOT:.2f},N,{speed * 3.6:.2f},K,A")
 
 
-class FirstFleetBox:
+class FirstFleetBox(SerialOutput):
     """The box; `ppm` is its oscillator's error, `clean_mv` and `clean_celsius` its dust sensor's voltage in clean air, and at what.
 
     `errors` are sent as the error bits. `samples` counts samples made since construction, sent or not; `index` is the next one's number,
@@ -110,6 +110,7 @@ class FirstFleetBox:
         start_utc_ns: int = 1_700_000_000_000_000_000,
         shared_index: bool = False,
     ) -> None:
+        super().__init__()
         self._source = source
         self._log = log
         self._rate = 1.0 + ppm * 1e-6
@@ -123,7 +124,6 @@ class FirstFleetBox:
         self.errors = 0
         self.samples = 0
         self._now = 0
-        self._output = bytearray()
         self.power_cycle()
 
     def power_cycle(self) -> None:
@@ -167,16 +167,6 @@ class FirstFleetBox:
                     self._answer(request)
                 else:
                     del self._input[0]
-
-    def any(self) -> int:
-        """Bytes waiting to be sent."""
-        return len(self._output)
-
-    def read(self, count: int) -> bytes:
-        """Takes at most `count` bytes of what it sends."""
-        taken = bytes(self._output[:count])
-        del self._output[:count]
-        return taken
 
     def _answer(self, request: bytes) -> None:
         code = request[1]

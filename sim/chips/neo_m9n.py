@@ -12,7 +12,7 @@ receiver computes. `baud` is the speed it listens and talks at; a line must lose
 import math
 import struct
 
-from sim.chips.faces import Log, Source
+from sim.chips.faces import Log, SerialOutput, Source
 from sim.chips.ubx import Message, MessageReader, nav_pvt, nmea, ubx
 
 LATENCY_US = 40_000
@@ -43,7 +43,7 @@ _VERSIONS = {
 }
 
 
-class NEOM9N:
+class NEOM9N(SerialOutput):
     """The receiver behind a UART. `flash` is what it was set up with before; None: as delivered.
 
     For tests: until `fix_from_us` there is no fix, until `date_from_us` no date; `weeks` are added to its date, `clock_offset_ns` to the
@@ -69,6 +69,7 @@ class NEOM9N:
         generation: int = 9,
         lost_acknowledge: bool = False,
     ) -> None:
+        super().__init__()
         self._source = source
         self._log = log
         self._start_utc_ns = start_utc_ns
@@ -103,7 +104,7 @@ class NEOM9N:
         self.baud = self.ram[BAUDRATE]
         self._new_baud: int | None = None
         self._reader = MessageReader()
-        self._output = bytearray()
+        self._output.clear()
         self._awake_us = awake_us
         self._due = self._next_epoch(awake_us)
         self._last = b""
@@ -132,14 +133,9 @@ class NEOM9N:
         """Bytes that its output pin never sent, but the line carries behind what it has sent so far."""
         self._output += data
 
-    def any(self) -> int:
-        """Bytes of output waiting."""
-        return len(self._output)
-
     def read(self, count: int) -> bytes:
         """Takes at most `count` bytes of its output; behind the last one a new baud takes effect."""
-        taken = bytes(self._output[:count])
-        del self._output[:count]
+        taken = super().read(count)
         if self._new_baud is not None and not self._output:
             self.baud, self._new_baud = self._new_baud, None
         return taken

@@ -4,7 +4,7 @@ Modelled: auto-range and fixed range, single and continuous conversion, conversi
 overflow and limit flags. A conversion takes the light at its end (not the mean over it). Not modelled: the interrupt pin.
 """
 
-from sim.chips.faces import Log, Source
+from sim.chips.faces import Log, Source, WordFace
 
 _RESULT, _CONFIG, _LOW_LIMIT, _HIGH_LIMIT, _MANUFACTURER, _DEVICE = 0x00, 0x01, 0x02, 0x03, 0x7E, 0x7F
 _POWER_ON = {_RESULT: 0x0000, _CONFIG: 0xC810, _LOW_LIMIT: 0xC000, _HIGH_LIMIT: 0xBFFF, _MANUFACTURER: 0x5449, _DEVICE: 0x3001}
@@ -34,14 +34,16 @@ def _steps(result: int) -> int:
     return (result & 0xFFF) << (result >> 12)
 
 
-class OPT3001:
+class OPT3001(WordFace):
     """The chip at 0x45; `ppm` is the error of its oscillator (conversions are short by so much)."""
 
     SENSOR = "opt3001"
+    ORDER = "big"
     RANGE = {"illuminance": (0.0, 83_865.6)}
     EPSILON = {"illuminance": _LUX * (1 << _HIGHEST_EXPONENT) / 2}  # at the top; `epsilon` says it for a value
 
     def __init__(self, source: Source, log: Log, address: int = 0x45, ppm: float = -20_000.0) -> None:
+        super().__init__()
         self.address = address
         self._source = source
         self._log = log
@@ -59,9 +61,7 @@ class OPT3001:
     def power_cycle(self) -> None:
         """A brown-out: registers back at their power-on values, shut down."""
         self._registers = dict(_POWER_ON)
-        self._pointer = 0
-        self._bytes: list[int] = []
-        self._output: list[int] = []
+        self.forget()
         self._due: float | None = None
 
     def advance(self, now_us: int) -> None:
@@ -76,39 +76,15 @@ class OPT3001:
             else:
                 self._due = due + self._conversion_us()
 
-    def start(self, read: bool) -> bool:
-        """Acknowledges always; a start for writing begins with the pointer."""
-        self._bytes = []
-        self._output = []
-        return True
-
-    def write(self, byte: int) -> bool:
-        """Pointer, high byte, low byte."""
-        self._bytes.append(byte)
-        if len(self._bytes) == 1:
-            self._pointer = byte
-        elif len(self._bytes) == 3:
-            self._put(self._pointer, self._bytes[1] << 8 | byte)
-        return len(self._bytes) <= 3
-
-    def read(self) -> int:
-        """The register at the pointer, high byte first, again and again."""
-        if not self._output:
-            self._output = list(self._get(self._pointer).to_bytes(2, "big"))
-        return self._output.pop(0)
-
-    def stop(self) -> None:
-        """The stop condition: half a word is forgotten, the pointer stays."""
-        self._bytes = []
-        self._output = []
-
-    def _get(self, register: int) -> int:
+    def get(self, register: int) -> int:
+        """A register the chip does not have reads 0."""
         value = self._registers.get(register, 0)
         if register == _CONFIG:  # reading it clears conversion-ready, and the flags while they are latched
             self._registers[_CONFIG] = value & ~(_CRF | (_FH | _FL if value & _LATCH else 0))
         return value
 
-    def _put(self, register: int, value: int) -> None:
+    def put(self, register: int, value: int) -> None:
+        """The setting begins or ends conversions; of the others only the limits can be written."""
         if register == _CONFIG:
             self._registers[_CONFIG] = value & ~_FLAGS | self._registers[_CONFIG] & _FLAGS & ~_CRF
             self._due = self._now + self._conversion_us() if value & _MODE else None

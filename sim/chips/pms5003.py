@@ -7,7 +7,7 @@ request in active mode gets no answer. Requests that are not one of the five com
 
 import struct
 
-from sim.chips.faces import Log, Source, word
+from sim.chips.faces import Log, SerialOutput, Source, word
 
 _READ, _MODE, _SLEEP = 0xE2, 0xE1, 0xE4
 _SECOND_US = 1_000_000
@@ -26,7 +26,7 @@ def frame(payload: bytes) -> bytes:
     return start + struct.pack(">H", sum(start))
 
 
-class PMS5003:
+class PMS5003(SerialOutput):
     """The sensor behind a UART; `ppm` is its oscillator's error. Values beyond RANGE are sent clipped, as the 16 bits allow."""
 
     SENSOR = "pms5003"
@@ -35,6 +35,7 @@ class PMS5003:
     EPSILON = {**dict.fromkeys(_MASS, 0.5e-9), **dict.fromkeys(_COUNTS, _PER_COUNT / 2)}
 
     def __init__(self, source: Source, log: Log, ppm: float = 300.0, version: int = 0x97) -> None:
+        super().__init__()
         self._source = source
         self._log = log
         self._second_us = _SECOND_US / (1.0 + ppm * 1e-6)
@@ -44,7 +45,6 @@ class PMS5003:
         self._now = 0
         self._asleep = False
         self._due: float | None = None  # when the next frame goes out unasked
-        self._output = bytearray()
         self.power_cycle()
 
     def power_cycle(self) -> None:
@@ -74,16 +74,6 @@ class PMS5003:
             else:
                 del self._received[: begin + 1]
         del self._received[: max(0, len(self._received) - _REQUEST)]
-
-    def any(self) -> int:
-        """Bytes of output waiting."""
-        return len(self._output)
-
-    def read(self, count: int) -> bytes:
-        """Takes at most `count` bytes of its output."""
-        taken = bytes(self._output[:count])
-        del self._output[:count]
-        return taken
 
     def _obey(self, command: int, argument: int) -> None:
         if command == _SLEEP:

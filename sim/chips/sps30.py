@@ -5,7 +5,7 @@ cleaning, auto-clean interval, identity, status register with its bit in every r
 not know. Frames for another address or with a bad checksum get no answer.
 """
 
-from sim.chips.faces import Log, Source
+from sim.chips.faces import Log, SerialOutput, Source
 from sim.chips.shdlc import Request, RequestReader, reply
 from sim.chips.sps30_core import BOOT_US, EPSILON, FLOAT, IDLE, INTEGER, MEASURING, PRODUCT_TYPE, RANGE, SLEEPING, SPS30Core
 
@@ -18,7 +18,7 @@ _SINCE = {_SLEEP: (2, 0), _WAKE: (2, 0), _STATUS: (2, 2)}
 _INTERFACE_US = 100_000  # the interface listens for so long after a byte woke it
 
 
-class SPS30:
+class SPS30(SerialOutput):
     """The sensor behind a UART; `core` is what measures."""
 
     SENSOR = "sps30"
@@ -28,8 +28,8 @@ class SPS30:
     def __init__(
         self, source: Source, log: Log, ppm: float = 300.0, serial: bytes = b"5A1D0C0FFEE00301", version: tuple[int, int] = (2, 3)
     ) -> None:
+        super().__init__()
         self.core = SPS30Core(source, log, ppm, serial, version)
-        self._output = bytearray()
         self.power_cycle()
 
     @property
@@ -62,16 +62,6 @@ class SPS30:
             if request.address == 0:
                 state, answer = self._answer(request)
                 self._output += reply(0, request.command, state | (_FAULT_FLAG if self.core.status else 0), answer)
-
-    def any(self) -> int:
-        """Bytes of replies waiting."""
-        return len(self._output)
-
-    def read(self, count: int) -> bytes:
-        """Takes at most `count` bytes of its replies."""
-        taken = bytes(self._output[:count])
-        del self._output[:count]
-        return taken
 
     def _answer(self, request: Request) -> tuple[int, bytes]:
         """State byte and data of the reply to one request."""

@@ -7,7 +7,7 @@ one on. Its light is that at its end. The white channel is the other one's count
 the power-on value of CONF (0001, shut down, as public headers have it), the wake-up of 2.5 ms.
 """
 
-from sim.chips.faces import Log, Source
+from sim.chips.faces import Log, Source, WordFace
 
 _CONF, _HIGH, _LOW, _POWER_SAVING, _ALS, _WHITE, _INTERRUPT = range(7)
 _POWER_ON = {_CONF: 0x0001, _HIGH: 0, _LOW: 0, _POWER_SAVING: 0, _ALS: 0, _WHITE: 0, _INTERRUPT: 0}
@@ -51,14 +51,17 @@ def _step(conf: int) -> float:
     return _FINEST * 800 / _milliseconds(conf) * 2.0 / _GAIN[conf >> 11 & 3]
 
 
-class VEML7700:
+class VEML7700(WordFace):
     """The chip at 0x10; `ppm` is the error of its oscillator (integrations are longer by so much at the default)."""
 
     SENSOR = "veml7700"
+    ORDER = "little"
+    BEHIND = b"\xff\xff"  # the bus floats high
     RANGE = {"illuminance": (0.0, 140_000.0)}
     EPSILON = {"illuminance": 80.0}  # just above 1000 lx, see above; `epsilon` says it for a value
 
     def __init__(self, source: Source, log: Log, address: int = 0x10, ppm: float = -50_000.0) -> None:
+        super().__init__()
         self.address = address
         self._source = source
         self._log = log
@@ -76,9 +79,7 @@ class VEML7700:
     def power_cycle(self) -> None:
         """A brown-out: registers back at their power-on values, shut down."""
         self._registers = dict(_POWER_ON)
-        self._command = 0
-        self._bytes: list[int] = []
-        self._output: list[int] = []
+        self.forget()
         self._due: float | None = None
         self._integrating = 0  # CONF of the integration under way
 
@@ -90,36 +91,16 @@ class VEML7700:
             self._integrate(int(due))
             self._begin(due)
 
-    def start(self, read: bool) -> bool:
-        """Acknowledges always; a start for writing begins with the command code."""
-        if not read:
-            self._bytes = []
-        self._output = []
-        return True
-
-    def write(self, byte: int) -> bool:
-        """Command code, low byte, high byte."""
-        self._bytes.append(byte)
-        if len(self._bytes) == 1:
-            self._command = byte
-        elif len(self._bytes) == 3:
-            self._put(self._command, self._bytes[1] | byte << 8)
-        return len(self._bytes) <= 3
-
     def read(self) -> int:
-        """The register of the command code, low byte first; behind it the bus floats high."""
-        if not self._bytes:  # a read without command code
-            return 0xFF
-        if not self._output:
-            self._output = list(self._registers.get(self._command, 0).to_bytes(2, "little")) + [0xFF] * 2
-        return self._output.pop(0)
+        """The register of the command code, which must have come in this very transaction."""
+        return super().read() if self._bytes else 0xFF
 
-    def stop(self) -> None:
-        """The stop condition: half a word is forgotten, and so is the command code."""
-        self._bytes = []
-        self._output = []
+    def get(self, register: int) -> int:
+        """A register the chip does not have reads 0."""
+        return self._registers.get(register, 0)
 
-    def _put(self, register: int, value: int) -> None:
+    def put(self, register: int, value: int) -> None:
+        """Settings only; waking begins an integration, shutting down breaks it off."""
         if register not in _WRITABLE:
             return
         was_shut_down = self._registers[_CONF] & _SHUT_DOWN
