@@ -42,7 +42,7 @@ FRAMES_AT_ONCE = 16  # samples that read_into may give at once
 
 _REPLY_MS = const(1000)  # what the old gateway waited; unverified
 _FIRST_MS = const(5000)  # for the first sample after the start; unverified
-_SILENT_MS = const(2000)
+_SILENT_MS = const(1000)  # a hundred samples; what a slow reader has not read yet is read first
 _IDLE_MS = const(50)  # then nothing follows; a USB adapter holds bytes back for at most 16 ms
 _CHUNK = const(64)
 _ROOM = const(8)  # whole samples that one chunk can complete: six in what a wrong length of event C has held back, and two

@@ -324,7 +324,8 @@ class ICM20948:
         self._settings.sample()
         self._reset_fifo()
         self._must_be(self._as_set())
-        self._mended = now
+        # Where its set-up failed it is tried again at once: what it goes through is only now known to be as set.
+        self._mended = (now - _MEND_MS) & 0x3FFF_FFFF
         self._run(now)
 
     def _run(self, now: int) -> None:

@@ -232,8 +232,8 @@ def check_silence_and_another_box_are_told():
     line = Line()
     box, now = started(line)
     assert given(box, line, event(9), now) == [raw_sample(9)]
-    assert box.poll(now + 1900) == 0
-    assert raises(BusError, box.poll, now + 2100).code == TIME_OUT
+    assert box.poll(now + 900) == 0
+    assert raises(BusError, box.poll, now + 1100).code == TIME_OUT
     box, now = started(line)
     assert box.poll(now + 4900) == 0
     assert raises(BusError, box.poll, now + 5100).code == TIME_OUT
