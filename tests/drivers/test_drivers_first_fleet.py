@@ -1,8 +1,7 @@
 """The first fleet's box: its checks on both interpreters, and driver against model over a faulty line."""
 
 import math
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 import both_interpreters as both
 import pytest
@@ -18,19 +17,13 @@ from sim.chips.first_fleet import FirstFleetBox, frame
 
 pytestmark = pytest.mark.timeout(60)
 
-SCRIPT = Path(__file__).with_name("first_fleet_on_both.py")
 TRIM = b"00070001CARSENSOR1\x58\x02\xfa\x00"
 REASONS = {"saturated", "not ready", "implausible"}
 
 
-@pytest.mark.parametrize("name", both.check_names(SCRIPT))
-def test_check_on_cpython(name: str) -> None:
-    both.run_here(SCRIPT, name)
-
-
-@pytest.mark.parametrize("name", both.check_names(SCRIPT))
-def test_check_on_micropython(name: str) -> None:
-    both.run_there(SCRIPT, name)
+@both.each_check(__file__, "first_fleet_on_both.py")
+def test_check_on_both_interpreters(run: Callable[[], None]) -> None:
+    run()
 
 
 def world(share: float) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """UBX, NAV-PVT and the receiver's driver, on CPython and on MicroPython; and what only the host can compare."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import both_interpreters as both
 import pytest
@@ -9,19 +9,12 @@ from drivers import nav_pvt, neo_m9n
 from gateway import clock
 from logbook.quantities import BY_ID
 
-SCRIPT = Path(__file__).with_name("gnss_on_both.py")
-
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.mark.parametrize("name", both.check_names(SCRIPT))
-def test_gnss_on_cpython(name: str) -> None:
-    both.run_here(SCRIPT, name)
-
-
-@pytest.mark.parametrize("name", both.check_names(SCRIPT))
-def test_gnss_on_micropython(name: str) -> None:
-    both.run_there(SCRIPT, name)
+@both.each_check(__file__, "gnss_on_both.py")
+def test_gnss_on_both_interpreters(run: Callable[[], None]) -> None:
+    run()
 
 
 def test_the_rule_for_dates_is_the_gateways() -> None:

@@ -1,7 +1,7 @@
 """The ICM-20948's driver on CPython and on MicroPython; icm20948_on_host.py takes too long there, or asks what only CPython can say."""
 
 import math
-from pathlib import Path
+from collections.abc import Callable
 
 import both_interpreters as both
 import pytest
@@ -10,27 +10,15 @@ from chip_bench import Bench, steady
 from drivers import icm20948
 from sim.chips import icm20948 as chips
 
-SCRIPTS = [Path(__file__).with_name(name) for name in ("icm20948_on_both.py", "icm20948_costs_on_both.py")]
-CHECKS = [(script, name) for script in SCRIPTS for name in both.check_names(script)]
-HOST_ONLY = Path(__file__).with_name("icm20948_on_host.py")
+
+@both.each_check(__file__, "icm20948_on_both.py", "icm20948_costs_on_both.py")
+def test_driver_on_both_interpreters(run: Callable[[], None]) -> None:
+    run()
 
 
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize(("script", "name"), CHECKS)
-def test_driver_on_cpython(script: Path, name: str) -> None:
-    both.run_here(script, name)
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize(("script", "name"), CHECKS)
-def test_driver_on_micropython(script: Path, name: str) -> None:
-    both.run_there(script, name)
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("name", both.check_names(HOST_ONLY))
-def test_driver_on_the_host_alone(name: str) -> None:
-    both.run_here(HOST_ONLY, name)
+@both.each_check(__file__, "icm20948_on_host.py", on=["cpython"])
+def test_driver_on_the_host_alone(run: Callable[[], None]) -> None:
+    run()
 
 
 @pytest.mark.parametrize(("acceleration_g", "rate_dps"), [(2, 250), (4, 500), (8, 1000), (16, 2000)])

@@ -1,11 +1,11 @@
 """The vectors of the six chips, on CPython and on MicroPython; and where each of the 141 checks of facts/driver_vectors.py stands."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import both_interpreters as both
-import pytest
 
-SCRIPT = Path(__file__).with_name("vectors_on_both.py")
+HERE = Path(__file__).parent
 
 # What the facts compute: how many checks, the file that holds them (all `_on_both.py` run on both interpreters), and the check in it.
 # Tolerances are the facts' or narrower; the BMP390's 0.02 Pa on both (the facts allow 0.05 and, for 32-bit floats, 0.1).
@@ -40,19 +40,12 @@ WHERE = (
 ELSEWHERE = 2 + 9
 
 
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("name", both.check_names(SCRIPT))
-def test_vector_on_cpython(name: str) -> None:
-    both.run_here(SCRIPT, name)
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("name", both.check_names(SCRIPT))
-def test_vector_on_micropython(name: str) -> None:
-    both.run_there(SCRIPT, name)
+@both.each_check(__file__, "vectors_on_both.py")
+def test_vector_on_both_interpreters(run: Callable[[], None]) -> None:
+    run()
 
 
 def test_every_vector_of_the_facts_has_its_place() -> None:
     assert sum(count for _, count, *_ in WHERE) + ELSEWHERE == 141
     for what, _, file, check in WHERE:
-        assert f"\ndef {check}(" in (SCRIPT.parent / file).read_text(), what
+        assert f"\ndef {check}(" in (HERE / file).read_text(), what

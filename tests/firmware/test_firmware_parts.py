@@ -1,21 +1,10 @@
 """Frames, ring, outbox, link, supervisor and the list of parts, on CPython and on MicroPython."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import both_interpreters as both
-import pytest
-
-SCRIPTS = [Path(__file__).with_name(f"{name}_on_both.py") for name in ("frames", "supervisor", "head_parts", "parts")]
-CHECKS = [pytest.param(script, name, id=name) for script in SCRIPTS for name in both.check_names(script)]
 
 
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize(("script", "name"), CHECKS)
-def test_part_on_cpython(script: Path, name: str) -> None:
-    both.run_here(script, name)
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize(("script", "name"), CHECKS)
-def test_part_on_micropython(script: Path, name: str) -> None:
-    both.run_there(script, name)
+@both.each_check(__file__, "frames_on_both.py", "supervisor_on_both.py", "head_parts_on_both.py", "parts_on_both.py")
+def test_part_on_both_interpreters(run: Callable[[], None]) -> None:
+    run()

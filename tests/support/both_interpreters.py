@@ -8,7 +8,10 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -70,3 +73,18 @@ def run_there(script: Path, name: str) -> None:
     outcome, everything = _on_micropython(script)
     assert name in outcome, f"{name} did not run on MicroPython:\n{everything}"
     assert outcome[name] == "", outcome[name]
+
+
+_RUNS = {"cpython": run_here, "micropython": run_there}
+
+
+def each_check(tested_by: str, *scripts: str, on: Iterable[str] = tuple(_RUNS)) -> pytest.MarkDecorator:
+    """For a test that calls its argument `run`: every check of `scripts`, which are beside the file `tested_by`, on these interpreters."""
+    paths = [Path(tested_by).with_name(script) for script in scripts]
+    cases = [
+        pytest.param(functools.partial(_RUNS[interpreter], path, name), id=f"{interpreter}-{name}", marks=pytest.mark.timeout(60))
+        for interpreter in on
+        for path in paths
+        for name in check_names(path)
+    ]
+    return pytest.mark.parametrize("run", cases)
