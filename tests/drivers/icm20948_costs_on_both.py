@@ -46,9 +46,12 @@ def check_magnetometer_that_lost_its_mode_is_set_up_again_while_the_other_axes_g
     driver = icm20948.ICM20948(bus)
     samples = running(driver, bus, 0, 1000)
     chip.mag[0x31] = 0
-    samples += turn(driver, bus, 1000, 2500)
-    assert driver.degraded == TIME_OUT
-    samples += turn(driver, bus, 3500, 3500)
+    now = 1000
+    while not driver.degraded and now < 4000:
+        samples += turn(driver, bus, now, 10)
+        now += 10
+    assert driver.degraded == TIME_OUT and 3000 <= now <= 3100
+    samples += turn(driver, bus, now, 500)  # it was in order since the start: the first time it is set up again at once
     assert driver.degraded == 0 and chip.mag[0x31] == 8 and chip.resets == 1 and chip.master_resets == 0
     assert numbers(samples) == list(range(1, len(samples) + 1)) and driver.gap_reason == 0
 
