@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_recording import Bench, Recording, wait_for
+from gateway_recording import Bench, Reading, wait_for
 
 import gateway.fixes
 import gateway.positions
@@ -138,26 +138,10 @@ class FakeGpsd:
         self.listener.close()
 
 
-class Reading:
+def reading_of(folder: Path, port: int) -> Reading[Positions]:
     """Positions on a bench."""
-
-    def __init__(self, folder: Path, port: int, since_ns: int | None = None) -> None:
-        self.bench = Bench(folder)
-        self.positions = Positions("127.0.0.1", port, self.bench.clock, self.bench.journal, self.bench.snapshot, since_ns)
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.positions.run, args=(self.stop,), daemon=True)
-        self.thread.start()
-
-    def count(self) -> int:
-        return self.bench.snapshot.counts().get("samples.gnss", 0)
-
-    def state(self) -> dict[str, str]:
-        return self.bench.snapshot.build()["sensors"].get("gnss", {})
-
-    def end(self) -> Recording:
-        self.stop.set()
-        self.thread.join()
-        return self.bench.close()
+    bench = Bench(folder)
+    return Reading(bench, Positions("127.0.0.1", port, bench.clock, bench.journal, bench.snapshot))
 
 
 @pytest.fixture
@@ -168,7 +152,7 @@ def fake() -> Iterator[FakeGpsd]:
 
 
 def test_positions_valid_and_not_are_written_and_only_valid_ones_are_fixes(tmp_path: Path, fake: FakeGpsd) -> None:
-    reading = Reading(tmp_path, fake.port)
+    reading = reading_of(tmp_path, fake.port)
     fake.say(line({"class": "TPV", "mode": 1}) + b"\n" + line(TPV)[:40])
     wait_for(lambda: reading.count() == 1, "the first report")
     assert reading.state() == {"state": "degraded", "reason": "no fix"}
@@ -185,16 +169,16 @@ def test_positions_valid_and_not_are_written_and_only_valid_ones_are_fixes(tmp_p
 
 
 def test_lines_that_are_not_gpsds_are_counted_and_passed_over(tmp_path: Path, fake: FakeGpsd) -> None:
-    reading = Reading(tmp_path, fake.port)
+    reading = reading_of(tmp_path, fake.port)
     fake.say(b"not json\n[1,2]\n\xff\xfe\n" + line(TPV) + b"\n")
     wait_for(lambda: reading.count() == 1, "the report")
-    assert reading.positions.malformed == 3
+    assert reading.source.malformed == 3
     assert len(reading.end().decoded("/position")) == 1
 
 
 def test_gpsd_may_restart_and_what_is_missing_is_a_gap(tmp_path: Path, fake: FakeGpsd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.fixes, "GAP_SECONDS", 0.3)
-    reading = Reading(tmp_path, fake.port)
+    reading = reading_of(tmp_path, fake.port)
     fake.say(line(TPV) + b"\n")
     wait_for(lambda: reading.count() == 1, "the report")
     fake.close()
@@ -214,7 +198,7 @@ def test_gpsd_may_restart_and_what_is_missing_is_a_gap(tmp_path: Path, fake: Fak
 def test_a_receiver_that_falls_silent_is_told(tmp_path: Path, fake: FakeGpsd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.positions, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(gateway.fixes, "GAP_SECONDS", 0.5)
-    reading = Reading(tmp_path, fake.port)
+    reading = reading_of(tmp_path, fake.port)
     fake.say(line(TPV) + b"\n")
     wait_for(lambda: reading.state() == {"state": "failed", "reason": "no report from the receiver"}, "the silence being noticed")
     fake.say(line(TPV) + b"\n")
@@ -224,10 +208,10 @@ def test_a_receiver_that_falls_silent_is_told(tmp_path: Path, fake: FakeGpsd, mo
 
 
 def test_a_stream_without_line_ends_is_cut_off(tmp_path: Path, fake: FakeGpsd) -> None:
-    reading = Reading(tmp_path, fake.port)
+    reading = reading_of(tmp_path, fake.port)
     fake.say(b"x" * 100_000)
     wait_for(lambda: reading.state().get("state") == "failed", "the stranger being noticed")
-    assert reading.positions.malformed >= 1
+    assert reading.source.malformed >= 1
     reading.end()
 
 
@@ -243,7 +227,7 @@ def test_the_real_gpsd_gives_valid_positions_and_utc(tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     assert GPSD is not None
     gpsd = subprocess.Popen([GPSD, "-N", "-n", "-b", "-S", str(port), receiver.port], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    reading = Reading(tmp_path, port)
+    reading = reading_of(tmp_path, port)
     try:
         receiver.start()
         wait_for(lambda: reading.count() >= 8, "reports of the real gpsd", 30)

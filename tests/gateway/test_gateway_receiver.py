@@ -12,7 +12,7 @@ from typing import Any
 
 import gateway_recording
 import pytest
-from gateway_recording import Bench, Recording, Running, wait_for
+from gateway_recording import Bench, Reading, Running, wait_for
 
 import gateway.fixes
 from drivers import nav_pvt
@@ -234,31 +234,15 @@ def test_coordinates_that_cannot_be_are_no_position() -> None:
 # --- the source
 
 
-class Reading:
+def reading_of(folder: Path, port: str) -> Reading[Receiver]:
     """The source on a bench."""
-
-    def __init__(self, folder: Path, port: str) -> None:
-        self.bench = Bench(folder)
-        self.source = Receiver(port, 200, self.bench.clock, self.bench.journal, self.bench.snapshot)
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.source.run, args=(self.stop,), daemon=True)
-        self.thread.start()
-
-    def count(self) -> int:
-        return self.bench.snapshot.counts().get("samples.gnss", 0)
-
-    def state(self) -> dict[str, str]:
-        return self.bench.snapshot.build()["sensors"].get("gnss", {})
-
-    def end(self) -> Recording:
-        self.stop.set()
-        self.thread.join()
-        return self.bench.close()
+    bench = Bench(folder)
+    return Reading(bench, Receiver(port, 200, bench.clock, bench.journal, bench.snapshot))
 
 
 def test_a_receiver_as_delivered_is_set_up_and_its_positions_written(tmp_path: Path, delivered: SimulatedReceiver) -> None:
     delivered.chip.fix_from_us = delivered.chip.date_from_us = 2_500_000
-    reading = Reading(tmp_path, delivered.port)
+    reading = reading_of(tmp_path, delivered.port)
     wait_for(lambda: reading.state() == {"state": "degraded", "reason": "no fix"}, "the first message")
     wait_for(lambda: reading.state() == {"state": "ok", "reason": ""}, "the fix")
     before = reading.count()
@@ -279,7 +263,7 @@ def test_a_receiver_as_delivered_is_set_up_and_its_positions_written(tmp_path: P
 
 def test_a_date_that_cannot_be_true_is_counted_and_dates_nothing(tmp_path: Path, delivered: SimulatedReceiver) -> None:
     delivered.chip.weeks = -1024
-    reading = Reading(tmp_path, delivered.port)
+    reading = reading_of(tmp_path, delivered.port)
     wait_for(lambda: reading.count() >= 3, "messages")
     rejected, source = reading.bench.clock.rejected, reading.bench.clock.mapping().source
     written = reading.end().decoded("/position")
@@ -290,7 +274,7 @@ def test_a_date_that_cannot_be_true_is_counted_and_dates_nothing(tmp_path: Path,
 def test_damage_on_the_line_is_counted_and_costs_one_message(tmp_path: Path) -> None:
     receiver = simulated(period_us=200_000)
     receiver.start()
-    reading = Reading(tmp_path, receiver.port)
+    reading = reading_of(tmp_path, receiver.port)
     try:
         wait_for(lambda: reading.count() >= 2, "messages")
         damaged = bytearray(message(START_UTC_NS, PLACE))
@@ -310,7 +294,7 @@ def test_a_receiver_pulled_out_is_told_and_another_one_set_up_when_it_comes(tmp_
     link = tmp_path / "gps"
     first = simulated(period_us=200_000, link=link)
     first.start()
-    reading = Reading(tmp_path, str(link))
+    reading = reading_of(tmp_path, str(link))
     wait_for(lambda: reading.count() >= 2, "messages")
     first.stop()
     wait_for(lambda: reading.state().get("state") == "failed", "the loss being noticed")
@@ -331,7 +315,7 @@ def test_a_receiver_pulled_out_is_told_and_another_one_set_up_when_it_comes(tmp_
 def test_a_silent_receiver_is_told_with_the_reason(tmp_path: Path) -> None:
     receiver = simulated(period_us=200_000)
     receiver.start()
-    reading = Reading(tmp_path, receiver.port)
+    reading = reading_of(tmp_path, receiver.port)
     try:
         wait_for(lambda: reading.count() >= 2, "messages")
         receiver.chip.replace()  # as delivered again: 38400 baud, NMEA

@@ -3,30 +3,18 @@
 import struct
 
 import pytest
-from chip_bench import Bench, BenchUart
+from chip_bench import PARTICLES, Bench, BenchUart
 
 from sim.chips.shdlc import RequestReader, reply
 from sim.chips.sps30 import SPS30
 
-AIR = {
-    "pm1": 1.5e-9,
-    "pm2_5": 2.5e-9,
-    "pm4": 3.5e-9,
-    "pm10": 4.5e-9,
-    "particles_0_5": 10e6,
-    "particles_1": 11e6,
-    "particles_2_5": 12e6,
-    "particles_4": 13e6,
-    "particles_10": 14e6,
-    "particle_size": 0.5e-6,
-}
 START, START_INTEGER, STOP, READ = "7E000002 01 03 F97E", "7E000002 01 05 F77E", "7E000100FE7E", "7E000300FC7E"
 EMPTY_READ = "7E00030000FC7E"
 SAMPLE = "7E00030028 3FC00000 40200000 40600000 40900000 41200000 41300000 41400000 41500000 41600000 3F000000 41 7E"
 
 
 def powered(bench: Bench, **changes) -> tuple[SPS30, BenchUart]:
-    chip = SPS30(lambda t_us: AIR, bench.record, **changes)
+    chip = SPS30(lambda t_us: PARTICLES, bench.record, **changes)
     return chip, bench.uart(chip)
 
 
@@ -80,7 +68,7 @@ def test_a_sample_a_second_is_ten_floats_and_in_between_the_reply_is_empty():
     bench.wait_us(10_000_000)
     ask(bench, uart, READ)
     assert chip.samples == len(bench.log) == 11
-    assert bench.log[0][2] == AIR
+    assert bench.log[0][2] == PARTICLES
 
 
 def test_integers_when_asked_for():

@@ -3,29 +3,17 @@
 import struct
 
 import pytest
-from chip_bench import Bench, BenchI2C
+from chip_bench import PARTICLES, Bench, BenchI2C
 
 from sim.chips import sps30_core
 from sim.chips.sps30_i2c import SPS30I2C
 
-AIR = {
-    "pm1": 1.5e-9,
-    "pm2_5": 2.5e-9,
-    "pm4": 3.5e-9,
-    "pm10": 4.5e-9,
-    "particles_0_5": 10e6,
-    "particles_1": 11e6,
-    "particles_2_5": 12e6,
-    "particles_4": 13e6,
-    "particles_10": 14e6,
-    "particle_size": 0.5e-6,
-}
 START, STOP, READY, READ, SLEEP, WAKE, CLEAN = "00100300AC", "0104", "0202", "0300", "1001", "1103", "5607"
 VERSION, SERIAL, STATUS, CLEAR, RESET = "D100", "D033", "D206", "D210", "D304"
 
 
 def powered(bench: Bench, **changes) -> tuple[SPS30I2C, BenchI2C]:
-    chip = SPS30I2C(lambda t_us: AIR, bench.record, **changes)
+    chip = SPS30I2C(lambda t_us: PARTICLES, bench.record, **changes)
     return chip, bench.i2c(chip)
 
 

@@ -7,6 +7,20 @@ from sim.bus import I2CBus, I2CChip, NoAcknowledge, TimeOut, UartChip, UartLine
 from sim.chips.faces import Source
 from sim.clock import Clock
 
+# What an SPS30 measures: another number for each quantity.
+PARTICLES = {
+    "pm1": 1.5e-9,
+    "pm2_5": 2.5e-9,
+    "pm4": 3.5e-9,
+    "pm10": 4.5e-9,
+    "particles_0_5": 10e6,
+    "particles_1": 11e6,
+    "particles_2_5": 12e6,
+    "particles_4": 13e6,
+    "particles_10": 14e6,
+    "particle_size": 0.5e-6,
+}
+
 
 class Bench:
     """Time stands still except in `wait_us`; `log` is what chips built with `bench.record` report: (sensor, t_us, values)."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -119,6 +119,41 @@ class Bench:
         assert self.readings.close() and self.images.close()
         self.sender.close()
         return Recording(self.spool)
+
+
+class Source(Protocol):
+    """What reads one device."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set."""
+
+
+S = TypeVar("S", bound=Source)
+
+
+class Reading(Generic[S]):
+    """A source of positions on its bench, in a thread of its own from now on to `end`."""
+
+    def __init__(self, bench: Bench, source: S) -> None:
+        self.bench = bench
+        self.source = source
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=source.run, args=(self._stop,), daemon=True)
+        self._thread.start()
+
+    def count(self) -> int:
+        """Samples so far."""
+        return self.bench.snapshot.counts().get("samples.gnss", 0)
+
+    def state(self) -> dict[str, str]:
+        """What the snapshot says of it."""
+        return self.bench.snapshot.build()["sensors"].get("gnss", {})
+
+    def end(self) -> "Recording":
+        """What was written."""
+        self._stop.set()
+        self._thread.join()
+        return self.bench.close()
 
 
 class Recording:
