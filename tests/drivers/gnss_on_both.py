@@ -143,13 +143,19 @@ def check_the_reader_needs_no_heap():
 # --- NAV-PVT
 
 
+def values_of(raw, longitude, latitude, altitude, speed):
+    """What is decoded, of which this much is known."""
+    values = neo_m9n.decode(b"", raw)
+    near(values["longitude"], longitude, 1e-9)
+    near(values["latitude"], latitude, 1e-9)
+    near(values["altitude"], altitude, 1e-9)
+    near(values["speed"], speed, 1e-12)
+    return values
+
+
 def check_the_first_real_message():
     raw = FIRST[6:-2]
-    values = neo_m9n.decode(b"", raw)
-    near(values["longitude"], -2.2402855, 1e-9)
-    near(values["latitude"], 53.4507228, 1e-9)
-    near(values["altitude"], 42.701, 1e-9)
-    near(values["speed"], 0.008, 1e-12)
+    values = values_of(raw, -2.2402855, 53.4507228, 42.701, 0.008)
     assert values["bearing"] == "not ready"  # headAcc 180°: any direction
     errors = nav_pvt.errors(raw)
     near(errors["horizontal"], 1.491, 1e-9)
@@ -163,11 +169,7 @@ def check_the_first_real_message():
 
 def check_the_second_real_message():
     raw = SECOND[6:-2]
-    values = neo_m9n.decode(b"", raw)
-    near(values["longitude"], -2.2402964, 1e-9)
-    near(values["latitude"], 53.4506691, 1e-9)
-    near(values["altitude"], 27.215, 1e-9)
-    near(values["speed"], 0.027, 1e-12)
+    values = values_of(raw, -2.2402964, 53.4506691, 27.215, 0.027)
     near(values["bearing"], 7.70506 * 3.141592653589793 / 180, 1e-9)
     near(nav_pvt.errors(raw)["bearing"], 39.05453 * 3.141592653589793 / 180, 1e-9)
     assert nav_pvt.utc(raw, YEAR_2010) == 1_603_452_795_000_000_000 + 52_792

@@ -194,18 +194,12 @@ class Sht45:
             self.ready_at = None
 
 
-class Opt3001:
-    """16-bit registers, high byte first; single shots of 800 ms."""
+class Words:
+    """16-bit registers: `_bytes` came since the start, of which the first is the register; `_high` turns with each byte read."""
 
-    def __init__(self, address=0x45):
+    def __init__(self, address):
         self.address = address
-        self.registers = {0: 0, 1: 0xC810, 0x7E: 0x5449, 0x7F: 0x3001}
-        self.result = 0x789A
-        self.overflow = False
-        self.dead = False
         self.now = 0
-        self.next_at = None
-        self.conversions = 0
         self._bytes = []
 
     def acknowledges(self, read):
@@ -217,6 +211,19 @@ class Opt3001:
 
     def write(self, byte):
         self._bytes.append(byte)
+
+
+class Opt3001(Words):
+    """16-bit registers, high byte first; single shots of 800 ms."""
+
+    def __init__(self, address=0x45):
+        super().__init__(address)
+        self.registers = {0: 0, 1: 0xC810, 0x7E: 0x5449, 0x7F: 0x3001}
+        self.result = 0x789A
+        self.overflow = False
+        self.dead = False
+        self.next_at = None
+        self.conversions = 0
 
     def read(self):
         register = self._bytes[0]
@@ -311,30 +318,18 @@ class As7331(Registers):
             self.conversions += 1
 
 
-class Veml7700:
+class Veml7700(Words):
     """16-bit registers behind command codes, low byte first; an integration of 100 to 400 ms once it is awake, and again and again."""
 
     def __init__(self, address=0x10):
-        self.address = address
+        super().__init__(address)
         self.counts = 20_000
         self.integrations = 0
-        self.now = 0
-        self._bytes = []
         self.reset()
 
     def reset(self):
         self.registers = [0x0001, 0, 0, 0, 0, 0, 0]
         self.next_at = None
-
-    def acknowledges(self, read):
-        return True
-
-    def begin(self):
-        self._bytes = []
-        self._high = True
-
-    def write(self, byte):
-        self._bytes.append(byte)
 
     def read(self):
         value = self.registers[self._bytes[0]]

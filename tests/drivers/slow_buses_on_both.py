@@ -272,6 +272,16 @@ def check_sht45_damaged_says_8000_twice_and_that_is_no_measurement():
 # --- AS7331
 
 
+def measuring_uv(*words):
+    """(chip, driver, bus) 30 ms after the start, with these counts of UV-A, UV-B and UV-C."""
+    chip = As7331()
+    chip.words = (0, 1838) + words
+    bus = Bus(chip)
+    driver = as7331.AS7331(bus)
+    running(driver, bus, 0, 30)
+    return chip, driver, bus
+
+
 def gains(chip, driver, bus, now, samples):
     """(gain codes, values of UV-A) of the next samples."""
     found = []
@@ -284,11 +294,7 @@ def gains(chip, driver, bus, now, samples):
 
 
 def check_as7331_lowers_the_gain_at_once_and_raises_it_step_by_step():
-    chip = As7331()
-    chip.words = (0, 1838, 100, 200, 50)
-    bus = Bus(chip)
-    driver = as7331.AS7331(bus)
-    running(driver, bus, 0, 30)
+    chip, driver, bus = measuring_uv(100, 200, 50)
     codes, now = gains(chip, driver, bus, 30, 12)
     assert [code for code, _ in codes] == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0]
     near(codes[11][1], 100 * 3.4 / 2048 / 64, 1e-12)
@@ -301,21 +307,13 @@ def check_as7331_lowers_the_gain_at_once_and_raises_it_step_by_step():
 
 
 def check_as7331_near_full_scale_is_halved_by_its_brightest_channel():
-    chip = As7331()
-    chip.words = (0, 1838, 100, 53_000, 50)
-    bus = Bus(chip)
-    driver = as7331.AS7331(bus)
-    running(driver, bus, 0, 30)
+    chip, driver, bus = measuring_uv(100, 53_000, 50)
     codes, now = gains(chip, driver, bus, 30, 1)
     chip.words = (0, 1838, 100, 26_500, 50)
     codes, now = gains(chip, driver, bus, now, 3)
     assert [code for code, _ in codes] == [11, 11, 11] and chip.traffic == 0
     for words in ((50, 100, 53_000), (53_000, 100, 50), (0xFFFF, 100, 50), (100, 50, 0xFFFF)):  # a full counter sets 1x at once
-        chip = As7331()
-        chip.words = (0, 1838, 10, 10, 10)
-        bus = Bus(chip)
-        driver = as7331.AS7331(bus)
-        running(driver, bus, 0, 30)
+        chip, driver, bus = measuring_uv(10, 10, 10)
         _, now = gains(chip, driver, bus, 30, 3)
         chip.words = (0, 1838) + words
         codes, now = gains(chip, driver, bus, now, 2)
