@@ -35,8 +35,6 @@ class SPS30Core:
     """The sensor without its wire; `ppm` is its oscillator's error. Values beyond RANGE are sent clipped."""
 
     SENSOR = "sps30"
-    RANGE = RANGE
-    EPSILON = EPSILON
 
     def __init__(
         self, source: Source, log: Log, ppm: float = 300.0, serial: bytes = b"5A1D0C0FFEE00301", version: tuple[int, int] = (2, 3)

