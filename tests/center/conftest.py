@@ -1,15 +1,15 @@
 """What the center's tests share: real segments of the real writer, and invented live items."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from center_keeping import Made
 from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 
-from center.archive import file_sha256
+from center.archive import Archive, file_sha256
 from logbook import block, channels
 from logbook.quantities import BY_ID, G
 from logbook.schemas.cruisers_pb2 import Gap, Position, Reading, Value
@@ -29,13 +29,6 @@ COLUMNS = [
     {"id": "magnetic_field_x", "scale": 0.15e-6, "lowest": -32752, "highest": 32752, "status": 4, "mask": 1, "value": 1},
     {"id": "mag_status", "scale": 1.0, "lowest": -32768, "highest": 32767, "status": None, "mask": 0, "value": 0},
 ]  # fmt: skip
-
-
-class Made(NamedTuple):
-    """A sealed segment on the truck, and what its announcement says."""
-
-    path: Path
-    announcement: Announcement
 
 
 class Maker:
@@ -121,6 +114,14 @@ def live_values(utc_ns: int, values: dict[str, float | str]) -> list[TransducerV
 def maker(tmp_path: Path) -> Maker:
     """Writes segments into a spool of this test."""
     return Maker(tmp_path / "spool")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    """An empty one."""
+    opened = Archive(tmp_path / "archive")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -7,24 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from center_keeping import keep
 
 from center.archive import Archive, ArchiveError, file_sha256
-from logbook import reader
 from logbook.quantities import G
-
-
-@pytest.fixture
-def archive(tmp_path):
-    opened = Archive(tmp_path / "archive")
-    yield opened
-    opened.close()
-
-
-def keep(archive, made):
-    """Store a segment of the truck as if it had been fetched and verified."""
-    part = archive.incoming(made.announcement.segment_id)
-    shutil.copy(made.path, part)
-    return archive.store(part, made.announcement, reader.info(part))
 
 
 def test_a_stored_segment_is_the_very_file_and_is_known(archive, maker):

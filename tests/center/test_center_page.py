@@ -3,16 +3,15 @@
 import asyncio
 import json
 import re
-import shutil
 
 import httpx
 import pytest
+from center_keeping import keep
 
 from center import layout, page
 from center.archive import Archive
 from center.fleet_state import Fleet, Picture
 from center.link import Status
-from logbook import reader
 from logbook.quantities import TEN
 
 NOW = 1_793_000_000_000_000_000
@@ -108,10 +107,7 @@ def test_the_image_is_the_recorded_bytes_or_404_with_words(client, board):
 
 def test_segments_are_listed_newest_first_and_bad_questions_get_words(client, board, maker):
     for truck in ("truck-1", "truck-2", "truck-1"):
-        made = maker.readings(truck)
-        part = board.archive.incoming(made.announcement.segment_id)
-        shutil.copy(made.path, part)
-        board.archive.store(part, made.announcement, reader.info(part))
+        keep(board.archive, maker.readings(truck))
     numbers = [segment["segment_id"].split("-")[-2] for segment in client.get("/api/segments").json()["segments"]]
     assert numbers == ["000003", "000002", "000001"]
     assert len(client.get("/api/segments?truck=truck-1").json()["segments"]) == 2

@@ -1,25 +1,8 @@
 """The last picture: the newest one recorded, its bytes untouched, whatever order segments arrive in."""
 
-import shutil
+from center_keeping import keep
 
-import pytest
-
-from center.archive import Archive
 from center.pictures import newest_picture
-from logbook import reader
-
-
-@pytest.fixture
-def archive(tmp_path):
-    opened = Archive(tmp_path / "archive")
-    yield opened
-    opened.close()
-
-
-def keep(archive, made):
-    part = archive.incoming(made.announcement.segment_id)
-    shutil.copy(made.path, part)
-    archive.store(part, made.announcement, reader.info(part))
 
 
 def test_there_is_none_before_one_came(archive, maker):
