@@ -14,7 +14,8 @@ and may be narrowed down: the first `skip` transactions (UART: bytes) of that ti
     stuck_scl   I2C: SCL is low from begin to end
     brown_out   the chip is back at its power-on values
     unplugged   the chip is away from begin to end, and then at its power-on values
-    lost, doubled, late (by `microseconds`), noise (`bytes` random ones before it)     UART: bytes from the chip
+    lost, doubled, late (by `microseconds`), noise (`bytes` random ones before it)     UART: bytes "read" from the chip; all but late
+                also bytes "written" to it (`part`)
     dead        UART: nothing goes through, in either direction
 
 What is left open (bit, clocks, byte; of nack: byte 0) is chosen by the seed. In JSON:
@@ -41,10 +42,10 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "stuck_scl": (),
     "brown_out": (),
     "unplugged": (),
-    "lost": (),
-    "doubled": (),
+    "lost": ("part",),
+    "doubled": ("part",),
     "late": ("microseconds",),
-    "noise": ("bytes",),
+    "noise": ("part", "bytes"),
     "dead": (),
 }
 _MOST_CLOCKS = 9  # a byte and its acknowledge
@@ -85,6 +86,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise ValueError(f"{self.kind} needs `microseconds`")
         if self.kind == "nack" and self.part == "read":
             raise ValueError("nack: bytes that are read are acknowledged by the controller")
+        if self.kind in ("lost", "doubled", "noise") and self.part == "address":
+            raise ValueError(f"{self.kind}: a UART has no address")
         if self.kind == "stuck_sda" and self.part == "address":
             raise ValueError('stuck_sda: `part` is "written" or "read"')
         if not 0.0 <= self.begin_s < (self.end_s if self.end_s is not None else float("inf")):

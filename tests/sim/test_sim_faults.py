@@ -190,6 +190,8 @@ def echoed(bench: Bench, uart: UartLine, data: bytes = b"0123") -> bytes:
         ("doubled", {"skip": 1, "times": 1}, b"01123"),
         ("flip", {"skip": 1, "times": 1, "bit": 0}, b"0023"),
         ("flip", {"skip": 1, "times": 1, "bit": 1, "part": "written"}, b"0323"),
+        ("lost", {"skip": 1, "times": 1, "part": "written"}, b"023"),
+        ("doubled", {"skip": 3, "times": 1, "part": "written"}, b"01233"),
         ("dead", {}, b""),
     ],
 )
@@ -251,6 +253,8 @@ def test_a_script_is_parsed_and_names_chips_by_sensor_or_address():
         ('{"faults": [{"kind": "stretch", "chip": "x"}]}', "stretch needs `microseconds`"),
         ('{"faults": [{"kind": "nack", "chip": "x", "part": "read"}]}', "acknowledged by the controller"),
         ('{"faults": [{"kind": "stuck_sda", "chip": "x", "part": "address"}]}', "stuck_sda"),
+        ('{"faults": [{"kind": "lost", "chip": "x", "part": "address"}]}', "a UART has no address"),
+        ('{"faults": [{"kind": "late", "chip": "x", "microseconds": 5, "part": "written"}]}', "late has no `part`"),
         ('{"faults": [{"kind": "nack", "chip": "x", "begin_s": 2, "end_s": 1}]}', "`end_s` must come after"),
         ('{"faults": [{"kind": "nack", "chip": "x", "times": 0}]}', "`times` 1 or more"),
     ],
