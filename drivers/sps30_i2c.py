@@ -6,27 +6,25 @@ read when the data-ready flag is set; what else is asked, and when: drivers/sps3
 when no sample has come for 1.6 s (2.5 s after a start) the measurement is started again, which a measuring sensor does not obey
 (unverified), and the silence is a time-out."""
 
+from drivers import sps30_core as core
 from drivers.crc8 import crc8
 from drivers.errors import BAD_CHECKSUM, NO_ACKNOWLEDGE, BusError, from_oserror
 from drivers.portable import TYPE_CHECKING, const, elapsed
-from drivers.sps30_core import BEGINNING, FETCHING, READING, SETTING_INTERVAL, STOPPING, WAKING, Core
-from drivers.sps30_values import PERIOD_MS as PERIOD_MS
-from drivers.sps30_values import QUANTITIES as QUANTITIES
-from drivers.sps30_values import RAW_SIZE as RAW_SIZE
-from drivers.sps30_values import SENSOR as SENSOR
-from drivers.sps30_values import TRIM_SIZE as TRIM_SIZE
-from drivers.sps30_values import decode as decode
+from drivers.sps30_core import PERIOD_MS as PERIOD_MS
+from drivers.sps30_core import QUANTITIES as QUANTITIES
+from drivers.sps30_core import RAW_SIZE as RAW_SIZE
+from drivers.sps30_core import SENSOR as SENSOR
+from drivers.sps30_core import TRIM_SIZE as TRIM_SIZE
+from drivers.sps30_core import decode as decode
 
 if TYPE_CHECKING:
     from drivers.faces import I2C
 
 ADDRESSES = (0x69,)
 
-_SILENT_MS = const(1600)  # a sample a second: one is missing
-_START_AGAIN_MS = const(5000)
-_FIRST_MS = const(2500)  # to the first sample, due after 1 s: nothing says whether the command to start arrived
+_FETCHING = const(13)  # a step of its own: READING asks whether there is a sample, this one for the sample
 
-# By step. READING asks whether there is a sample, FETCHING for the sample.
+# By step.
 _REQUESTS = (
     b"\x11\x03",
     b"\x01\x04",
@@ -48,30 +46,34 @@ _BUSY_MS = const(50)  # so long is a reply waited for
 _REPLY_SIZES = (0, 0, 3, 48, 0, 3, 6, 0, 0, 6, 0, 0, 0, 60)
 
 
-class SPS30I2C(Core):
+class SPS30I2C(core.Core):
     """The sensor on an I2C bus with machine.I2C's methods."""
+
+    REQUESTS = _REQUESTS
+    FIRST_MS = 2500  # due after 1 s: nothing says whether the command to start arrived
+    SILENT_MS = 1600  # a sample a second: one is missing
+    AGAIN_MS = 5000
 
     def __init__(self, i2c: "I2C", address: int = 0x69) -> None:
         self._i2c = i2c
         self._address = address
-        self._replies = [bytearray(size) for size in _REPLY_SIZES]
-        super().__init__(_FIRST_MS, _SILENT_MS)
+        reply = memoryview(bytearray(60))
+        none = reply[:0]
+        self._replies = [reply[:size] if size else none for size in _REPLY_SIZES]
+        super().__init__(bytearray(RAW_SIZE))
 
     def _setting(self, interval: bytes) -> bytes:
         return b"\x80\x04" + interval[:2] + bytes((crc8(interval, 0),)) + interval[2:] + bytes((crc8(interval, 2),))
 
-    def _send(self, step: int) -> None:
-        if step <= STOPPING:
-            # Asleep, the sensor does not acknowledge the first of two wakes; firmware 1 none; idle, perhaps no stop. An absent one is
-            # noticed when its version is read.
-            for _ in range(2 if step == WAKING else 1):
-                try:
-                    self._i2c.writeto(self._address, _REQUESTS[step])
-                except OSError as error:
-                    if from_oserror(error).code != NO_ACKNOWLEDGE:
-                        raise
-        else:
-            self._i2c.writeto(self._address, self._interval_request if step == SETTING_INTERVAL else _REQUESTS[step])
+    def _send(self, message: bytes) -> None:
+        # Asleep, the sensor does not acknowledge the first of two wakes; firmware 1 none; idle, perhaps no stop. An absent one is noticed
+        # when its version is read.
+        for _ in range(2 if self._step == core.WAKING else 1):
+            try:
+                self._i2c.writeto(self._address, message)
+            except OSError as error:
+                if self._step > core.STOPPING or from_oserror(error).code != NO_ACKNOWLEDGE:
+                    raise
 
     def _listen(self, now: int) -> None:
         step = self._step
@@ -94,17 +96,13 @@ class SPS30I2C(Core):
             self._answer[length] = reply[start]
             self._answer[length + 1] = reply[start + 1]
             length += 2
-        if step == READING and self._answer[1] & 1:
-            self._step = FETCHING
+        if step == core.READING and self._answer[1] & 1:
+            self._step = _FETCHING
+            self._sampled = now  # it measures, whatever comes of reading it
         else:
-            self._answered(now, 0 if step == READING else length, 0)
+            self._answered(now, 0 if step == core.READING else length, 0)
 
     def _ended(self, step: int) -> None:
         self._over()
-        if step == FETCHING:  # whatever comes of it: it is asked anew whether there is a sample
-            self._step = READING
-
-    def _silence(self) -> None:
-        self._step = BEGINNING
-        self._silent = _START_AGAIN_MS
-        self._pause = 0
+        if step == _FETCHING:  # whatever comes of it: it is asked anew whether there is a sample
+            self._step = core.READING
