@@ -163,7 +163,7 @@ def test_the_judge_sees_missing_samples_that_nobody_reports_or_not_as_many_as_th
 
     assert interrupted(None) == []
     assert "no GAP" in str(interrupted(lambda gap: lambda *told: None))
-    for difference in (2, -2):  # what is left over of a period is no sample yet: by one more or less nothing need be wrong
+    for difference in (3, -3):  # what is left over of a period is no sample yet, and a chip with a pace of its own has one more of room
         assert "delivered or reported" in str(interrupted(by(difference))) or name in ("icm20948", "first_fleet")
 
 
