@@ -91,7 +91,7 @@ class ICM20948:
         self.gap_reason = self.degraded = 0
         self._magnetometer_set = self._mending = False
         self._mag_silent = 0  # frames since it had a new sample
-        self._doubt = self._old_field = False  # see _listen
+        self._doubt = self._old_field = self._unheard = False  # see _listen
         self._turn = 0  # of the checks
         self._waiting = 0  # bytes in the FIFO, less those read since they were counted
         self._drained = self._checked = self._sampled = self._mended = 0
@@ -185,7 +185,7 @@ class ICM20948:
         if self._spoilt:
             self._empty(now)
         elif count:
-            self._listen()
+            self._unheard = True
             self._waiting = count
             self._ready = count // _FRAME
             self._sampled = now
@@ -197,20 +197,23 @@ class ICM20948:
     def _overflowed(self, count: int) -> bool:
         return count >= _FIFO_SIZE or (count >= _FULL and self._registers.read(_FIFO_OVERFLOW) & 0x1F != 0)
 
-    def _listen(self) -> None:
-        """Whether the magnetometer answered in each cycle of the frames that were counted. Its answer in a cycle since then is only seen
-        now, so a drain with a doubt casts it on the next one, too."""
-        doubted, self._doubt = self._doubt, True
-        self._doubt = not (self._magnetometer_set and self._magnetometer.answered())
-        self._old_field = doubted or self._doubt
-
     def _flaw(self, counted: int) -> int:
         """Why the frames just read cannot be trusted, 0 if they can. `counted`: what the FIFO held when that read began."""
         if self._overflowed(counted):
             return FIFO_OVERFLOW  # since it was asked
         if counted % _FRAME or counted < self._waiting or not self._settings.powered():
             return FIFO_BROKEN
+        if self._unheard:
+            self._listen()
         return 0
+
+    def _listen(self) -> None:
+        """Whether the magnetometer answered in each cycle of the frames that were counted: asked behind the first read of a drain, for
+        its time is taken between the two. It also tells of cycles since then, so a drain with a doubt casts it on the next one, too."""
+        doubted, self._doubt = self._doubt, True
+        self._doubt = not (self._magnetometer_set and self._magnetometer.answered())
+        self._old_field = doubted or self._doubt
+        self._unheard = False
 
     def _empty(self, now: int) -> None:
         self._fifo_failures += 1
