@@ -31,7 +31,8 @@ that wait get their times late, by 0.15 to 0.4 s; those that could not wait may 
 
 Recovery. All of this is in memory: a recorder that starts learns the line anew. It knows when the newest sample of the one before was
 taken, so a gap that is told to it first is counted from there, as well as three drains know the interval (some percent: the reason says
-so). What was not told yet when a recorder was killed (of a gap in its last batch, one sample) is in no count."""
+so). What was not told yet when a recorder was killed is in no count: of a gap in its last batch one sample, at most 22 where
+that batch ended between the head's report of a restart and the samples behind it."""
 
 import enum
 import math
@@ -50,7 +51,8 @@ ENOUGH_TO_TEST = 8  # ... to see whether the chip went on
 PATIENCE = 12  # drains: then it is decided, come what may
 SHY_US = 5_000.0  # of fewer than ENOUGH drains a stamp's lateness cannot be seen: of one this much, of two half
 DECIDABLE = 0.45  # of an interval: a line that is less certain cannot tell numbers apart
-REST_OF_DRAIN = 12  # samples that can follow in other frames of an unfinished drain: a FIFO holds 22, a frame 10
+FIFO_HOLDS = 22  # samples
+REST_OF_DRAIN = 12  # of these can follow in other frames of an unfinished drain: a frame has 10
 YOUNG = 2e-4  # a line whose interval is not known better than that (its first 10 s) does not show losses nobody reported
 UNSEEN = "samples lost unseen"
 MINIMUM_STEP_NS = US  # between two samples, when an estimate moved back
@@ -201,6 +203,8 @@ class ImuSamples:
             to = max(self._clock.boottime_ns(gap.reported_ticks), gap.since_ns)
             doubt = self._line.error_us(gap.reported_ticks) if self._line.running else self.interval_us
             least = int(max(0.0, (to - gap.last_ns) / US - doubt) / self.interval_us)
+            if gap.phase != Phase.GOES_ON:  # a restart is reported when the chip has samples again
+                least = max(0, least - FIFO_HOLDS)
             settled.append(Settled(_NONE, self._part(gap, gap.told_before + least, to)))
         return settled
 

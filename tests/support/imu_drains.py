@@ -88,6 +88,7 @@ class Draining:
         self.delayed = delayed
         self._late = late
         self._late_us = late_us
+        self._restarted = False
         self.now = 0.0
 
     def run(self, seconds: float) -> None:
@@ -110,6 +111,9 @@ class Draining:
         if self._random.random() < self._late:
             self.now += self._random.random() * self._late_us
         if numbers:
+            if self._restarted:  # said when the first ones come again: firmware/supervisor.py
+                self._restarted = False
+                self._listener.gap(int(self.now))
             self._listener.sample(int(self.now), numbers)
         self.now += 600 * len(numbers)
 
@@ -132,14 +136,20 @@ class Draining:
         """The bus is out; the chip samples on. Behind it the driver finds it as it was set."""
         self._listener.stopped(int(self.now), False)
         self.now += seconds * 1e6
-        self.empty()
+        self._restart()
 
     def power_loss(self, seconds: float, noticed: bool = True) -> None:
         """The chip is off; set up again it samples in another phase."""
         self._listener.stopped(int(self.now), noticed)
         self.chip.power_cycle(self.now, seconds)
         self.now += seconds * 1e6
-        self.empty()
+        self._restart()
+
+    def _restart(self) -> None:
+        """The FIFO is emptied, or began empty."""
+        self.chip.advance(self.now)
+        self.chip.empty()
+        self._restarted = True
 
     def lose_unseen(self, samples: int) -> None:
         """The next samples vanish, and nobody says so."""
