@@ -65,6 +65,7 @@ _SILENT_MS = const(500)  # no frame for 51 periods
 _MAG_SILENT_FRAMES = const(205)  # 2 s of frames without one data-ready of the magnetometer
 _MEND_MS = const(5000)
 _FIFO_FAILURES = const(10)
+_RESUMES = const(4)  # without a sample; then from the reset
 
 _RESUMING, _RESETTING, _WAITING_RESET, _WAKING, _MAGNETOMETER, _STARTING, _RUN = range(7)
 
@@ -95,7 +96,7 @@ class ICM20948:
         self._turn = 0  # of the checks
         self._waiting = 0  # bytes in the FIFO, less those read since they were counted
         self._drained = self._checked = self._sampled = self._mended = 0
-        self._resumable = False  # it ran as set, and a sample came
+        self._resumes = 0  # how often it may still be taken to run as set, before a sample comes
         self.start(0)
 
     def start(self, now: int) -> None:
@@ -106,7 +107,7 @@ class ICM20948:
         self._ready = 0
         self._spoilt = 0  # why the FIFO must be emptied before its next frame can be trusted
         self._fifo_failures = 0
-        self._go(now, _RESUMING if self._resumable else _RESETTING)
+        self._go(now, _RESUMING if self._resumes else _RESETTING)
 
     def poll(self, now: int) -> int:
         """Advance; returns how many frames can be read now. Raises BusError, or OSError of the bus."""
@@ -149,7 +150,7 @@ class ICM20948:
         self._ready = left
         self._waiting -= size
         self._fifo_failures = 0
-        self._resumable = True
+        self._resumes = _RESUMES
         if self._mag_silent == 0:
             self.degraded = 0
         elif self._mag_silent > _MAG_SILENT_FRAMES:
@@ -190,7 +191,7 @@ class ICM20948:
             self._ready = count // _FRAME
             self._sampled = now
         elif elapsed(now, self._sampled) > _SILENT_MS:
-            self._resumable = False
+            self._resumes = 0
             raise BusError(TIME_OUT)
         return self._ready
 
@@ -218,7 +219,7 @@ class ICM20948:
     def _empty(self, now: int) -> None:
         self._fifo_failures += 1
         if self._fifo_failures > _FIFO_FAILURES:
-            self._resumable = False
+            self._resumes = 0
             raise BusError(self._spoilt)
         self._reset_fifo()
         self.gap_reason = self._spoilt
@@ -246,7 +247,7 @@ class ICM20948:
 
     def _must_be(self, same: bool) -> None:
         if not same:
-            self._resumable = False
+            self._resumes = 0
             raise BusError(POWER_ON_VALUES)
 
     def _as_set(self) -> bool:
@@ -303,11 +304,11 @@ class ICM20948:
         known = self._settings.known()
         if known:
             self._reset_fifo()
-        same = known and self._as_set()
-        self._resumable = False  # until a sample comes
-        if same:
+        if known and self._as_set():
+            self._resumes -= 1
             self._run(now)
             return
+        self._resumes = 0
         self._go(now, _RESETTING)
         if known:  # said, because its samples come in a new phase: the gateway counts what is missing by it
             raise BusError(POWER_ON_VALUES)

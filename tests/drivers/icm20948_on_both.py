@@ -222,6 +222,23 @@ def check_a_restart_after_a_while_without_the_chip_resumes_too():
     assert turn(driver, bus, 2000, 200) and chip.resets == 1
 
 
+def check_trouble_right_behind_a_restart_does_not_cost_the_phase():
+    """But a chip that never gives a sample again is reset at last, whatever its registers say."""
+    chip, bus, driver = made()
+    for restart in range(2):
+        driver.start(400 + 100 * restart)
+        assert driver.poll(400 + 100 * restart) == 0 and driver.configured
+        bus.errors = [5]
+        raises(OSError, driver.poll, 460 + 100 * restart)
+    driver.start(700)
+    bus.advance(700)
+    assert turn(driver, bus, 700, 200) and chip.resets == 1
+    for restart in range(5):
+        driver.start(1000 + 100 * restart)
+        driver.poll(1000 + 100 * restart)
+    assert chip.resets == 2
+
+
 def check_a_restart_finds_any_setting_that_changed_and_resets():
     for bank, register in ((0, 0x03), (0, 0x06), (0, 0x07), (0, 0x66), (0, 0x67), (0, 0x69), (2, 0x00), (2, 0x01), (2, 0x05), (2, 0x11),
                            (2, 0x14), (3, 0x01), (3, 0x03), (3, 0x05)):  # fmt: skip
