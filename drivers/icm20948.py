@@ -21,15 +21,7 @@ family: in the order of the output registers); that a read from the count runs o
 slave 0's bytes are in a cycle without acknowledge (here: the old ones, the worst case)."""
 
 from drivers.ak09916 import AK09916
-from drivers.errors import (
-    FIFO_BROKEN,
-    FIFO_ODD,
-    FIFO_OVERFLOW,
-    NO_ACKNOWLEDGE,
-    POWER_ON_VALUES,
-    TIME_OUT,
-    BusError,
-)
+from drivers.errors import FIFO_BROKEN, FIFO_ODD, FIFO_OVERFLOW, NO_ACKNOWLEDGE, POWER_ON_VALUES, TIME_OUT, BusError
 from drivers.icm20948_registers import Registers
 from drivers.icm20948_settings import Settings
 from drivers.portable import TYPE_CHECKING, const, elapsed
