@@ -221,6 +221,10 @@ def irradiance_per_count(full_scale: float, creg1: int) -> float:
     return 0.01 * full_scale / (gain * milliseconds * 1024.0)
 
 
+_COLDEST = const(538)  # -40.0 °C: 0.05 * 538 - 66.9
+_HOTTEST = const(3038)  # 85.0 °C
+
+
 def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
     """SI values of one sample, or why there is none. ValueError if a length is wrong; the gain is that of the sample, not of the trim."""
     if len(trim) != TRIM_SIZE or len(raw) != RAW_SIZE:
@@ -230,9 +234,11 @@ def decode(trim: bytes, raw: bytes) -> "dict[str, float | str]":
         return {"uva": "not ready", "uvb": "not ready", "uvc": "not ready", "temperature_uv": "not ready"}
     overflow = status & (_RESULT_OVERFLOW | _CONVERTER_OVERFLOW)
     known = creg1 >> 4 <= 11 and creg1 & 0x0F <= 14
-    celsius = 0.05 * (raw[2] | raw[3] << 8) - 66.9  # 12 bits: with one above them it is beyond every limit
+    word = raw[2] | raw[3] << 8  # 12 bits: with one above them it is beyond every limit
     # The data sheet's operating range, with half a step for the arithmetic.
-    values: dict[str, float | str] = {"temperature_uv": celsius + 273.15 if -40.025 < celsius < 85.025 else "implausible"}
+    values: dict[str, float | str] = {"temperature_uv": "implausible"}
+    if _COLDEST <= word <= _HOTTEST:  # one division of whole numbers: at the limits not a rounding beyond them
+        values["temperature_uv"] = (5 * word + 20_625) / 100.0
     for index, (quantity, full_scale) in enumerate(_FULL_SCALE):
         counts = raw[4 + 2 * index] | raw[5 + 2 * index] << 8
         if not known or counts > 1024 << (creg1 & 0x0F):  # more than a conversion of that time can count

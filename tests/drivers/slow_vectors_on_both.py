@@ -192,5 +192,15 @@ def check_every_quantity_and_address_is_named():
         assert set(module.ADDRESSES) == addresses and len(module.QUANTITIES) == len(set(module.QUANTITIES)) > 0
 
 
+def check_as7331_temperature_at_its_limits_is_not_beyond_them():
+    """Found by the fuzzer (seed 3000000 on): 233.14999999999998 K was below the table's 233.15."""
+    for word, kelvin in ((538, 233.15), (3038, 358.15)):
+        raw = struct.pack("<5HB", 0x0883, word, 1000, 1000, 1000, 0xA6)
+        assert as7331.decode(b"\xa6\x40\x40", raw)["temperature_uv"] == kelvin, word
+    for word in (537, 3039):
+        raw = struct.pack("<5HB", 0x0883, word, 1000, 1000, 1000, 0xA6)
+        assert as7331.decode(b"\xa6\x40\x40", raw)["temperature_uv"] == "implausible", word
+
+
 if __name__ == "__main__":
     checking.run(globals())
