@@ -3,7 +3,7 @@
 Example: docs/truck.example.toml (a test reads it)."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -11,6 +11,8 @@ from sox.account import Hub, Port
 from sox.nodes import BadName, check_truck
 
 SerialPort = Annotated[str, msgspec.Meta(min_length=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+KeyCode = Annotated[int, msgspec.Meta(ge=1, le=767)]  # linux/input-event-codes.h: KEY_MAX
 
 
 class ConfigError(ValueError):
@@ -45,11 +47,70 @@ class Receiver(msgspec.Struct, forbid_unknown_fields=True):
     period_ms: int = 1000
 
 
+class Bus(msgspec.Struct, forbid_unknown_fields=True):
+    """Chips on this machine's own wires, where there is no head: an I2C device, and serial ports as "/dev/serial0=sps30". `chips`
+    ("opt3001@0x46") names parts at another address than their first, `without` parts not to look for."""
+
+    i2c: str = ""
+    uarts: list[str] = []
+    chips: list[str] = []
+    without: list[str] = []
+
+
 class Camera(msgspec.Struct, forbid_unknown_fields=True):
-    """A camera: an MJPEG URL (http://...) or a V4L2 device (/dev/video0)."""
+    """A camera: an MJPEG URL (http://...) or a V4L2 device (/dev/video0). The rest is for V4L2: size and rate of its pictures,
+    `exposure` in units of 100 µs and `focus` in the device's own; what is absent is left to the camera (automatic)."""
 
     name: str
     source: str
+    width: int | None = None
+    height: int | None = None
+    fps: Positive | None = None
+    exposure: int | None = None
+    focus: int | None = None
+
+
+class Images(msgspec.Struct, forbid_unknown_fields=True):
+    """Which images are kept: `all`; `distance`, one per `metres` or `seconds`, whichever comes first, and while the truck stands one
+    per `standing_seconds`; `event`, as `distance`, and all of `around_seconds` before and after an event. `ring_bytes` bounds
+    the memory in which images wait for an event."""
+
+    policy: Literal["all", "distance", "event"] = "all"
+    metres: Positive = 5.0
+    seconds: Positive = 10.0
+    standing_seconds: Positive = 60.0
+    around_seconds: Positive = 10.0
+    ring_bytes: int = 40_000_000
+
+
+class Shock(msgspec.Struct, forbid_unknown_fields=True):
+    """When the body's acceleration is an event: its magnitude within the band of `low_hz` to `high_hz` above `threshold` in m/s²;
+    shocks less than `quiet_seconds` apart are one."""
+
+    threshold: Positive = 10.0
+    low_hz: Positive = 1.0
+    high_hz: Positive = 30.0
+    quiet_seconds: Positive = 2.0
+
+
+class Inputs(msgspec.Struct, forbid_unknown_fields=True):
+    """Switches of the truck, as keys of a Linux input device (gpio-keys): key codes of the bookmark button, of the contact that is pressed
+    while the box is open, and of the ignition (pressed while on). `ignition_seconds`: how long it must be off to end the shift."""
+
+    device: SerialPort
+    bookmark: KeyCode | None = None
+    opened: KeyCode | None = None
+    ignition: KeyCode | None = None
+    ignition_seconds: Positive = 5.0
+
+
+class Depot(msgspec.Struct, forbid_unknown_fields=True):
+    """A place the trucks come home to: degrees north and east, radius in metres."""
+
+    name: str
+    latitude: Annotated[float, msgspec.Meta(ge=-90, le=90)]
+    longitude: Annotated[float, msgspec.Meta(ge=-180, le=180)]
+    radius: Positive = 150.0
 
 
 class Truck(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,12 +124,19 @@ class Truck(msgspec.Struct, forbid_unknown_fields=True):
     box: Box | None = None
     gpsd: Gpsd | None = None
     receiver: Receiver | None = None
+    bus: Bus | None = None
     cameras: list[Camera] = []
+    images: Images = msgspec.field(default_factory=Images)
+    shock: Shock = msgspec.field(default_factory=Shock)
+    inputs: Inputs | None = None
+    depots: list[Depot] = []
+    shrink: Literal["no", "huffman", "jpeg-xl"] = "no"  # images, without loss, while the truck is parked
     readings_segment_seconds: float = 60.0
     images_segment_seconds: float = 60.0
     images_segment_bytes: int = 16_000_000
     spool_quota_bytes: int = 200_000_000_000
     free_reserve_bytes: int = 1_000_000_000
+    thinning_reserve_bytes: int = 256_000_000  # kept free for the sweeper to write thinned images before it deletes their originals
 
 
 def load(path: str | Path) -> Truck:

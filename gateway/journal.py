@@ -60,6 +60,12 @@ class Journal:
         self._segments = segments
         self._clock = clock
         self._on_gap = on_gap
+        self._observers: dict[str, list[Callable[[Entry], None]]] = {}
+
+    def observe(self, topic: str, heard: Callable[[Entry], None]) -> None:
+        """`heard(entry)` is called for every message of `topic` from now on, in its writer's thread, also if the disk's stall refused it:
+        events and the choice of images follow what happens, not what could be kept. To be called before the sources start."""
+        self._observers.setdefault(topic, []).append(heard)
 
     def write(self, entries: Sequence[Entry], token: object = None) -> bool:
         """Writes `entries` as one batch: all in one chunk. With a `token` the chunk is cut at once, and the token comes back through
@@ -75,6 +81,8 @@ class Journal:
         for entry in entries:
             if taken and entry.topic == GAP:
                 self._on_gap()
+            for heard in self._observers.get(entry.topic, ()):
+                heard(entry)
         return taken
 
     def has_room(self) -> bool:
