@@ -3,14 +3,23 @@
 import fcntl
 import os
 import time
+from collections import deque
+from itertools import islice
 from pathlib import Path
 
+_MOST_PARTS = os.sysconf("SC_IOV_MAX")
 
-def write_whole(fd: int, data: bytes) -> None:
-    """Writes all of `data` at the file's position (a write to a nearly full disk can be short)."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+
+def write_whole(fd: int, *parts: bytes) -> None:
+    """Writes all of `parts`, one behind the other, at the file's position (a write to a nearly full disk can be short)."""
+    views = deque(memoryview(part) for part in parts if part)
+    while views:
+        written = os.writev(fd, list(islice(views, _MOST_PARTS)))
+        while written:
+            if written < len(views[0]):
+                views[0] = views[0][written:]
+                break
+            written -= len(views.popleft())
 
 
 def sync_data(fd: int) -> None:

@@ -4,13 +4,15 @@ Layout and reasons: logbook/segment.py."""
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import zstandard
 from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 from mcap.records import McapRecord
+
+from logbook.crc import combined
 
 MAGIC = b"\x89MCAP0\r\n"
 MARK_OPCODE = 0x80
@@ -61,6 +63,18 @@ class ChunkHead(NamedTuple):
     data_end: int
 
 
+class MarkedChunk(NamedTuple):
+    """A mark and the Chunk record behind it, as they go to the file: mark, `head` (the record up to its data) and the parts of `data`,
+    which are `stored` bytes of CRC-32 `crc`. `size` is that of the uncompressed content."""
+
+    mark: bytes
+    head: bytes
+    data: Sequence[bytes]
+    size: int
+    stored: int
+    crc: int
+
+
 def encoded(record: McapRecord) -> bytes:
     """The bytes of one record of `mcap.records`."""
     builder = RecordBuilder()
@@ -68,34 +82,31 @@ def encoded(record: McapRecord) -> bytes:
     return bytes(builder.end())
 
 
-def message(channel: int, sequence: int, log_time: int, publish_time: int, data: bytes) -> bytes:
-    """One Message record."""
-    return MESSAGE.pack(Opcode.MESSAGE, MESSAGE.size - RECORD.size + len(data), channel, sequence, log_time, publish_time) + data
+def message_head(channel: int, sequence: int, log_time: int, publish_time: int, size: int) -> bytes:
+    """One Message record up to its data of `size` bytes."""
+    return MESSAGE.pack(Opcode.MESSAGE, MESSAGE.size - RECORD.size + size, channel, sequence, log_time, publish_time)
 
 
-def chunk(content: bytes, first_time: int, last_time: int, compression: str) -> bytes:
-    """One Chunk record around `content` (message records), compressed by `compression`."""
-    data = _compress(content, compression)
-    name = compression.encode()
-    length = _CHUNK_HEAD.size + len(name) + 8 + len(data)
-    head = RECORD.pack(Opcode.CHUNK, length) + _CHUNK_HEAD.pack(first_time, last_time, len(content), zlib.crc32(content), len(name))
-    return head + name + _U64.pack(len(data)) + data
-
-
-def mark(sequence: int, offset: int, record: bytes) -> bytes:
-    """The mark that stands at `offset`, before the Chunk record `record`; its CRC covers the mark up to it, and `record`."""
-    start = MARK.pack(MARK_OPCODE, MARK.size - RECORD.size, MARK_TEXT, sequence, offset, len(record), 0)[:-4]
-    return start + struct.pack("<I", zlib.crc32(record, zlib.crc32(start)))
-
-
-def marked_chunk(sequence: int, offset: int, content: bytes, first_time: int, last_time: int, compression: str) -> tuple[bytes, bytes]:
-    """(mark, Chunk record) that stand at `offset`; the content grows by fillers until neither's CRC is 0 (0 would mean damage)."""
+def marked_chunk(sequence: int, offset: int, content: Sequence[bytes], first_time: int, last_time: int, compression: str) -> MarkedChunk:
+    """The mark and the Chunk record that stand at `offset`, around `content` (message records, in any parts); it grows by fillers until
+    neither's CRC is 0 (0 would mean damage). Content that is not compressed is neither copied nor summed twice."""
+    parts = list(content)
     while True:
-        record = chunk(content, first_time, last_time, compression)
-        stamp = mark(sequence, offset, record)
-        if zlib.crc32(content) and any(stamp[-4:]):
-            return stamp, record
-        content += _FILLER
+        size = sum(map(len, parts))
+        crc = _crc(parts)
+        data, data_crc = parts, crc
+        if compression:
+            data = [_compress(b"".join(parts), compression)]
+            data_crc = zlib.crc32(data[0])
+        stored = sum(map(len, data))
+        name = compression.encode()
+        head = _CHUNK_HEAD.pack(first_time, last_time, size, crc, len(name)) + name + _U64.pack(stored)
+        head = RECORD.pack(Opcode.CHUNK, len(head) + stored) + head
+        start = MARK.pack(MARK_OPCODE, MARK.size - RECORD.size, MARK_TEXT, sequence, offset, len(head) + stored, 0)[:-4]
+        mark_crc = combined(zlib.crc32(head, zlib.crc32(start)), data_crc, stored)
+        if crc and mark_crc:
+            return MarkedChunk(start + struct.pack("<I", mark_crc), head, data, size, stored, data_crc)
+        parts.append(_FILLER)
 
 
 def scar(offset: int, stretch_length: int) -> bytes:
@@ -154,9 +165,14 @@ def messages(content: bytes) -> Iterator[RawMessage]:
         position = end
 
 
+def _crc(parts: Sequence[bytes]) -> int:
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return crc
+
+
 def _compress(content: bytes, compression: str) -> bytes:
     if compression == ZSTD:
         return zstandard.ZstdCompressor(write_content_size=True).compress(content)
-    if compression == UNCOMPRESSED:
-        return content
     raise ValueError(f"no compression {compression!r}")

@@ -27,6 +27,7 @@ from mcap.records import (
 )
 
 from logbook import channels, files, records
+from logbook.crc import combined
 from logbook.schemas.cruisers_pb2 import HeadFrames
 
 OPEN_SUFFIX = ".open"
@@ -169,19 +170,29 @@ class SegmentWriter:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Writes the messages as one chunk and returns when they are on disk. Raises OSError, KeyError for an unknown topic."""
-        parts = []
+        parts: list[bytes] = []
+        channels_written = []
         for entry in entries:
             channel = self._ids[entry.topic]
+            channels_written.append(channel)
             self._sequences[channel] += 1
-            parts.append(records.message(channel, self._sequences[channel] & 0xFFFF_FFFF, entry.log_time, entry.publish_time, entry.data))
+            sequence = self._sequences[channel] & 0xFFFF_FFFF
+            parts += (records.message_head(channel, sequence, entry.log_time, entry.publish_time, len(entry.data)), entry.data)
         first, last = min(entry.log_time for entry in entries), max(entry.log_time for entry in entries)
-        content = b"".join(parts)
-        sequence = self._mark_sequence + 1
-        mark, record = records.marked_chunk(sequence, self.size, content, first, last, compression_of(self.identity.stream))
-        files.write_whole(self._fd, mark + record)
+        compression = compression_of(self.identity.stream)
+        chunk = records.marked_chunk(self._mark_sequence + 1, self.size, parts, first, last, compression)
+        files.write_whole(self._fd, chunk.mark, chunk.head, *chunk.data)
         files.sync_data(self._fd)
-        self.account_bytes(mark)
-        self.account_chunk(sequence, record, content)
+        self.account_bytes(chunk.mark)
+        self._index(len(chunk.head) + chunk.stored, compression, chunk.stored, chunk.size, first, last)
+        self.account_bytes(chunk.head)
+        self._crc = combined(self._crc, chunk.crc, chunk.stored)
+        self.size += chunk.stored
+        self._mark_sequence += 1
+        for channel, entry in zip(channels_written, entries, strict=True):
+            self._counts[channel] += 1
+            if channel == self._head_frames_id:
+                self._note_head_frames(entry.data)
 
     def account_bytes(self, data: bytes) -> None:
         """Counts bytes of the data section that stand in the file."""
@@ -191,28 +202,35 @@ class SegmentWriter:
     def account_chunk(self, mark_sequence: int, record: bytes, content: bytes) -> None:
         """Counts a whole Chunk record (its mark is counted) that stands in the file."""
         head = records.parse_chunk_head(record, 0, len(record))
-        self._chunk_indexes.append(
-            ChunkIndex(
-                chunk_length=len(record),
-                chunk_start_offset=self.size,
-                compression=head.compression,
-                compressed_size=head.data_end - head.data_start,
-                message_end_time=head.last_time,
-                message_index_length=0,
-                message_index_offsets={},
-                message_start_time=head.first_time,
-                uncompressed_size=head.size,
-            )
-        )
+        self._index(len(record), head.compression, head.data_end - head.data_start, head.size, head.first_time, head.last_time)
         self.account_bytes(record)
         self._mark_sequence = mark_sequence
-        self.chunks += 1
         for message in records.messages(content):
             self._counts[message.channel] = self._counts.get(message.channel, 0) + 1
             self._sequences[message.channel] = message.sequence
             if message.channel == self._head_frames_id:
-                frames = HeadFrames.FromString(message.data)
-                self._head_frames[frames.head_boot] = max(frames.last_sequence, self._head_frames.get(frames.head_boot, 0))
+                self._note_head_frames(message.data)
+
+    def _index(self, length: int, compression: str, stored: int, size: int, first: int, last: int) -> None:
+        """Counts a Chunk record of `length` bytes that stands at the end of what is accounted for."""
+        self.chunks += 1
+        self._chunk_indexes.append(
+            ChunkIndex(
+                chunk_length=length,
+                chunk_start_offset=self.size,
+                compression=compression,
+                compressed_size=stored,
+                message_end_time=last,
+                message_index_length=0,
+                message_index_offsets={},
+                message_start_time=first,
+                uncompressed_size=size,
+            )
+        )
+
+    def _note_head_frames(self, data: bytes) -> None:
+        frames = HeadFrames.FromString(data)
+        self._head_frames[frames.head_boot] = max(frames.last_sequence, self._head_frames.get(frames.head_boot, 0))
 
     def seal(self, notes: Mapping[str, str] | None = None) -> Path:
         """Ends the file (data section, summary, footer), syncs it and gives it its name. Returns that path. Raises OSError.

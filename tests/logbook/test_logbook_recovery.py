@@ -242,13 +242,14 @@ def test_recovery_cut_at_any_write_starts_again_from_the_same_chunks(make_open, 
         path = made.fresh(bytes(data), f"fail-{fail_at}")
         steps = [0]
 
-        def step(fd: int, written: bytes | None = None, steps: list[int] = steps, fail_at: int = fail_at) -> None:
+        def step(fd: int, *parts: bytes, steps: list[int] = steps, fail_at: int = fail_at) -> None:
             steps[0] += 1
+            written = b"".join(parts)
             if steps[0] == fail_at:
-                if written is not None:
+                if parts:
                     real_write(fd, written[: len(written) // 3])
                 raise OSError(28, "full")
-            real_write(fd, written) if written is not None else real_sync(fd)
+            real_write(fd, written) if parts else real_sync(fd)
 
         monkeypatch.setattr(files, "write_whole", step)
         monkeypatch.setattr(files, "sync_data", step)
@@ -361,16 +362,21 @@ def test_a_writer_killed_at_any_moment_loses_nothing_it_told(tmp_path) -> None:
 def test_a_chunk_with_a_crc_of_zero_counts_as_damage(make_open, forge) -> None:
     made = make_open(channels.IMAGES, 3)
 
-    def record(four: bytes) -> bytes:  # as records.chunk, but without its care for a CRC of 0
-        content = records.message(1, 1, 5, 0, four)
+    def record(four: bytes) -> bytes:  # without marked_chunk's care for a CRC of 0
+        content = records.message_head(1, 1, 5, 0, 4) + four
         head = struct.pack("<QQQIIQ", 5, 5, len(content), zlib.crc32(content), 0, len(content))
         return records.RECORD.pack(6, len(head) + len(content)) + head + content
 
     offset = len(made.data)
-    zero = record(forge(lambda four: int.from_bytes(records.mark(4, offset, record(four))[-4:], "little")))
+
+    def mark(sequence: int, offset: int, record: bytes) -> bytes:
+        start = records.MARK.pack(records.MARK_OPCODE, records.MARK.size - 9, records.MARK_TEXT, sequence, offset, len(record), 0)[:-4]
+        return start + struct.pack("<I", zlib.crc32(start + record))
+
+    zero = record(forge(lambda four: int.from_bytes(mark(4, offset, record(four))[-4:], "little")))
     good = record(b"good")
-    data = made.data + records.mark(4, offset, zero) + zero
-    data += records.mark(5, len(data), good) + good
+    data = made.data + mark(4, offset, zero) + zero
+    data += mark(5, len(data), good) + good
     report = recover(made.fresh(data))
     assert (report.kept_chunks, report.damaged_chunks) == (4, 1)
     assert content(list(read(report.path)))[-1].data == b"good"

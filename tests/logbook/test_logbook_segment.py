@@ -1,6 +1,7 @@
 """Writing segments: what is on disk and when, what mcap's own readers see, what happens when the disk stalls or refuses."""
 
 import errno
+import struct
 import threading
 import time
 import tracemalloc
@@ -223,7 +224,8 @@ def test_what_the_disk_refused_is_written_again_to_a_new_segment(make_stream, mo
         if calls[0] in (at, at + 1):
             refused.append(args[0])
             if operation == "write_whole":  # a torn write: half of it reaches the file
-                real(args[0], args[1][: len(args[1]) // 2])
+                whole = b"".join(args[1:])
+                real(args[0], whole[: len(whole) // 2])
             raise OSError(errno.EIO, "refused by the test")
         real(*args)
 
@@ -380,7 +382,7 @@ def test_a_callback_that_raises_stops_the_writing_loudly(make_stream) -> None:
 
 
 def test_a_chunk_whose_crc_would_be_zero_is_written_so_that_it_is_not(tmp_path, forge) -> None:
-    data = forge(lambda four: zlib.crc32(records.message(1, 1, 5, 0, four)))
+    data = forge(lambda four: zlib.crc32(records.message_head(1, 1, 5, 0, 4) + four))
     types = [channels.ChannelType("/raw", "raw", "")]
     writer = SegmentWriter.create(tmp_path / "000001-images.mcap", Identity("i", "t", "images", "b"), types, {})
     writer.append([Entry("/raw", 5, 0, data)])
@@ -391,13 +393,22 @@ def test_a_chunk_whose_crc_would_be_zero_is_written_so_that_it_is_not(tmp_path, 
 
 
 def test_a_mark_whose_crc_would_be_zero_is_written_so_that_it_is_not(forge) -> None:
+    def written(four: bytes) -> records.MarkedChunk:
+        return records.marked_chunk(1, 500, [records.message_head(1, 1, 5, 0, 4), four], 5, 5, records.UNCOMPRESSED)
+
+    start = written(b"four").mark[:-4]
+
     def stamp(four: bytes) -> int:
-        content = records.message(1, 1, 5, 0, four)
-        return int.from_bytes(records.mark(1, 500, records.chunk(content, 5, 5, records.UNCOMPRESSED))[-4:], "little")
+        content = records.message_head(1, 1, 5, 0, 4) + four
+        head = struct.pack("<QQQIIQ", 5, 5, len(content), zlib.crc32(content), 0, len(content))
+        return zlib.crc32(start + records.RECORD.pack(6, len(head) + len(content)) + head + content)
 
     data = forge(stamp)
-    mark, record = records.marked_chunk(1, 500, records.message(1, 1, 5, 0, data), 5, 5, records.UNCOMPRESSED)
-    assert mark == records.mark(1, 500, record) and any(mark[-4:])
+    chunk = written(data)
+    record = b"".join([chunk.head, *chunk.data])
+    longer = records.MARK.pack(*records.MARK.unpack(written(data).mark)[:5], len(record), 0)[:-4]
+    assert len(record) > records.MARK.unpack(start + bytes(4))[5], "a filler was added"
+    assert int.from_bytes(chunk.mark[-4:], "little") == zlib.crc32(longer + record) != 0
     head = records.parse_chunk_head(record, 0, len(record))
     assert [message.data for message in records.messages(records.chunk_content(record, head))] == [data]
 
