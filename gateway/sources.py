@@ -1,5 +1,6 @@
 """The sources of one truck, as its configuration names them: head, receiver, box and cameras, each on a thread of its own."""
 
+import sys
 import threading
 from collections.abc import Mapping
 
@@ -36,6 +37,18 @@ def counts(message: Message) -> bool:
     return not isinstance(message.message, pb.BoxFrames) or newest(message.message) is not None
 
 
+def _last_sample_ns(before: Mapping[str, Message]) -> int:
+    """Boot time of the IMU's last sample that recorders before this one left, 0 if none. A block that nobody can read is one line on stderr:
+    what a predecessor left behind never keeps a recorder from starting."""
+    if IMU_BLOCK not in before:
+        return 0
+    try:
+        return int(block.decode(before[IMU_BLOCK].data)[1][-1])
+    except block.BlockError as error:
+        print(f"recorder: the newest IMU block in the spool: {error}", file=sys.stderr, flush=True)
+        return before[IMU_BLOCK].log_time
+
+
 class Sources:
     """Made by the recorder, which calls `start`. `resume` and `before`: what is durable of each boot of the head, and the newest message of
     each of `topics` that recorders before this one left. `images`: where there are cameras."""
@@ -51,10 +64,9 @@ class Sources:
         before: Mapping[str, Message],
     ) -> None:
         since = {topic: message.log_time for topic, message in before.items()}
-        imu_since = int(block.decode(before[IMU_BLOCK].data)[1][-1]) if IMU_BLOCK in before else 0  # of a block's last sample
         alone = config.gpsd is None and config.receiver is None and config.box is None  # a receiver on the head is the truck's only one
         of_head = HeadPositions(clock, snapshot, since.get(POSITION)) if alone else None
-        self._log = HeadLog(journal, snapshot, clock, Converter(), resume, since.get(HEAD_FRAMES, 0), imu_since, of_head)
+        self._log = HeadLog(journal, snapshot, clock, Converter(), resume, since.get(HEAD_FRAMES, 0), _last_sample_ns(before), of_head)
         self._link: HeadLink | None = None
         self._positions: Positions | Receiver | BoxPositions | None = None
         self._box: Box | None = None

@@ -16,7 +16,9 @@ import gateway.head
 from gateway.config import load
 from gateway.live import LiveReceiver
 from logbook import reader
+from logbook.channels import IMU_BLOCK, READINGS, channel_types
 from logbook.segment import WriterDied
+from logbook.segment_writer import Entry, Identity, SegmentWriter
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -194,3 +196,17 @@ def test_no_argument_is_a_usage_line() -> None:
 def test_the_example_configuration_is_valid() -> None:
     config = load(EXAMPLE)
     assert config.head is not None and config.gpsd is not None and [camera.name for camera in config.cameras] == ["front"]
+
+
+def test_a_block_nobody_can_read_does_not_keep_a_recorder_from_starting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    identity = Identity(f"truck-1-{boot[:8]}-00000001-000001-readings", "truck-1", READINGS, boot)
+    path = tmp_path / "spool" / f"{boot[:8]}-00000001" / "000001-readings.mcap"
+    writer = SegmentWriter.create(path, identity, channel_types(READINGS), {})
+    writer.append([Entry(IMU_BLOCK, 5, 0, b"CB\x63 of another version")])
+    writer.seal()
+    with Running(truck(tmp_path)) as recorder:
+        assert not recorder.failed
+    assert "IMU block in the spool" in capsys.readouterr().err
+    path.unlink()
+    assert len(Recording(tmp_path / "spool").events("ignition_off")) == 1
