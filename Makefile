@@ -85,7 +85,7 @@ lock:
 bench: $(STAMP)
 	@$(BIN)/python -m bench
 
-# Each driver x each fault in virtual time, aimed at every kind of transfer and byte: two minutes on two cores.
+# Each driver x each fault in virtual time, aimed at every kind of transfer and byte: six minutes on two cores.
 .PHONY: faults
 faults: $(STAMP)
 	@PYTHONPATH=tests/support $(BIN)/python tests/support/fault_matrix.py $(if $(PART),--part "$(PART)") $(if $(JSON),--json > "$(JSON)")

@@ -140,6 +140,13 @@ def test_every_kind_of_fault_of_one_chip_or_two_spoils_no_value_of_another() -> 
         assert box.problems() == {} and box.states() == {"ok"}, faults
 
 
+def test_a_warm_chip_says_nothing_also_when_the_bus_was_stuck_meanwhile_and_its_driver_began_anew() -> None:
+    box = Box(Fault(kind="stuck_sda", chip="bmp390", begin_s=4.0, end_s=8.0), names=("sht45-heater", "bmp390"))
+    box.run(75.0)
+    heater = box.by_name["sht45-heater"]
+    assert heater.starts > 1 and heater.chip.pulses >= 1 and heater.delivered >= 4 and box.problems() == {}
+
+
 # --- the magnetometer inside the ICM-20948: no fault of the outer bus reaches it
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from fault_rig import Rig, Sent, Transaction
@@ -11,10 +12,11 @@ from sim.faults import Fault
 
 LONG_S = 3.0
 HOUR_S = 3600.0
-SHORT_EACH = 4  # of the aimed faults of each row, chosen, in the short form
+SHORT_EACH = 4  # of the aimed faults of each row, chosen, in the short form: half of them at the part's set-up
 LONG_EACH = {"i2c": 700, "uart": 250}  # in the long form
 EACH = {"first_fleet": 100, "sht45-heater": 40, "pms5003": 120}  # their runs are long
 BEGIN_S = {"sht45-heater": 1.5, "sps30": 6.5, "sps30_i2c": 7.5, "neo_m9n": 9.0, "pms5003": 38.0}
+ROUND_US = {"icm20948": 320_000}  # in which the IMU's driver has looked at all that it looks at
 HEATER = "sht45-heater"
 BOX = "first_fleet"
 
@@ -22,11 +24,12 @@ I2C_ROWS = (
     "brown-out", "unplugged 5 s", "loose contact 7 s", "unplugged 1 h", "one NACK", "NACK of address 3 s", "NACK of data 3 s",
     "SDA held, k clocks", "… told as EIO", "incomplete write", "SDA low 3 s", "SCL low 3 s", "stretch 2 ms, 3 s", "stretch 80 ms, once",
     "stretch 80 ms, 3 s", "flip: address", "flip: written", "flip: read", "two at once",
+    "head stalls <= 1 s", "head stalls 3 s",
 )  # fmt: skip
 UART_ROWS = (
     "brown-out", "unplugged 5 s", "loose contact 7 s", "unplugged 1 h", "byte lost", "2 % lost, 5 s", "byte doubled", "2 % doubled, 5 s",
     "noise", "2 % noise, 5 s", "byte late", "2 % late, 5 s", "flipped bit", "to chip: lost", "to chip: doubled", "to chip: noise",
-    "to chip: flip", "line dead 5 s", "two at once",
+    "to chip: flip", "line dead 5 s", "two at once", "head stalls <= 1 s", "head stalls 3 s",
 )  # fmt: skip
 ROWS = {"i2c": I2C_ROWS, "uart": UART_ROWS}
 
@@ -55,13 +58,17 @@ FIRST_STARTS = {"sps30_i2c": 1.8, "pms5003": 33.0, "neo_m9n": 2.3, "first_fleet"
 
 
 class Case(NamedTuple):
-    """One run: `row` of the table, the faults, and how they are judged (fault_run.run): `own_s` is the part's own start."""
+    """One run: `row` of the table, the faults, and how they are judged (fault_run.run): `own_s` is the part's own start,
+    `stall_s` when the head stops polling and for how long: it writes to its flash. `at_setup`: aimed at what comes before the first
+    sample."""
 
     row: str
     faults: tuple[Fault, ...]
     visible: bool = False
     wrong: bool = False
     own_s: float = 0.0
+    stall_s: tuple[float, float] = (0.0, 0.0)
+    at_setup: bool = False
 
 
 def begin_s(part: Part) -> float:
@@ -114,6 +121,8 @@ def moments(part: Part, seed: int, *, hour: bool = False) -> Iterator[Case]:
         late = 1_000 if part.name == BOX else 30_000  # it sends 4000 bytes a second: late ones must not fill its line
         yield Case("2 % late, 5 s", (lasting("late", 5.0, probability=0.02, microseconds=late),))
         yield Case("line dead 5 s", (lasting("dead", 5.0),), visible=True)
+    for seconds in (0.3, 1.0, 3.0):
+        yield Case("head stalls 3 s" if seconds > 1 else "head stalls <= 1 s", (), stall_s=(begin, seconds))
     for _ in range(3):
         yield _two_at_once(part, choice, make)
 
@@ -146,41 +155,42 @@ def aimed(part: Part, seed: int) -> Iterator[Case]:
     rig = Rig(part)
     rig.advance(begin_s(part) + 2.5)
     begun_us = rig.samples[0] if rig.samples else 0
+    period_us = 1000 * rig.driver.PERIOD_MS + 50_000 if rig.driver.PERIOD_MS else ROUND_US.get(part.name, 60_000)
+    window = (round(begin_s(part) * 1e6), round(begin_s(part) * 1e6) + period_us)
     if part.wire == "i2c":
-        yield from _at_transfers(part, seed, rig.trace, _kinds(rig.trace, begun_us))
+        yield from _at_transfers(part, seed, rig.trace, _kinds(rig.trace, begun_us, window), begun_us)
         moments_us = [transaction.t_us for transaction in rig.trace]
     else:
         yield from _at_bytes(part, seed, rig.bytes, begun_us)
         moments_us = [sent.t_us for sent in rig.bytes]
-    period_us = 60_000 if not rig.driver.PERIOD_MS else 1000 * rig.driver.PERIOD_MS + 50_000
-    first = begin_s(part) * 1e6
-    for t_us in dict.fromkeys(t_us for t_us in moments_us if first <= t_us <= first + period_us or t_us < begun_us):
-        yield Case("brown-out", (Maker(part, (t_us + 1) / 1e6).fault("brown_out"),))
+    for t_us in dict.fromkeys(t_us for t_us in moments_us if window[0] <= t_us <= window[1] or t_us < begun_us):
+        yield Case("brown-out", (Maker(part, (t_us + 1) / 1e6).fault("brown_out"),), at_setup=t_us < begun_us)
 
 
-def _at_transfers(part: Part, seed: int, trace: Sequence[Transaction], chosen: Iterable[int]) -> Iterator[Case]:
+def _at_transfers(part: Part, seed: int, trace: Sequence[Transaction], chosen: Iterable[int], begun_us: int) -> Iterator[Case]:
     choice = _choice(part, "transfers", seed)
     fault = Maker(part, 0.0).fault
     for index in chosen:
         transaction = trace[index]
-        yield Case("one NACK", (fault("nack", part="address", skip=index, times=1),))
-        yield Case("stretch 80 ms, once", (fault("stretch", microseconds=80_000, skip=index, times=1),))
+        case = partial(Case, at_setup=transaction.t_us < begun_us)
+        yield case("one NACK", (fault("nack", part="address", skip=index, times=1),))
+        yield case("stretch 80 ms, once", (fault("stretch", microseconds=80_000, skip=index, times=1),))
         for byte in sorted({0, len(transaction.write) - 1} & set(range(len(transaction.write)))):
             skip = _before(trace, index, "written", byte)
-            yield Case("one NACK", (fault("nack", part="written", byte=byte, skip=skip, times=1),))
+            yield case("one NACK", (fault("nack", part="written", byte=byte, skip=skip, times=1),))
             for error in ("time-out", "no acknowledge"):
-                yield Case("incomplete write", (fault("stuck_sda", part="written", byte=byte, clocks=1, skip=skip, times=1, error=error),))
+                yield case("incomplete write", (fault("stuck_sda", part="written", byte=byte, clocks=1, skip=skip, times=1, error=error),))
         for byte in sorted({0, transaction.read_n // 2, transaction.read_n - 1} & set(range(transaction.read_n))):
             skip = _before(trace, index, "read", byte)
             for row, error in (("SDA held, k clocks", "time-out"), ("… told as EIO", "no acknowledge")):
                 clocks = choice.randint(1, 9)
-                yield Case(row, (fault("stuck_sda", part="read", byte=byte, clocks=clocks, skip=skip, times=1, error=error),))
+                yield case(row, (fault("stuck_sda", part="read", byte=byte, clocks=clocks, skip=skip, times=1, error=error),))
         for target in ("address", "written", "read"):
             for byte in range(_size(transaction, target)):
                 skip = _before(trace, index, target, byte)
                 for bit in range(8):
                     flip = fault("flip", part=target, skip=skip, byte=byte, bit=bit, times=1)
-                    yield Case(f"flip: {target}", (flip,), wrong=target == "read")
+                    yield case(f"flip: {target}", (flip,), wrong=target == "read")
 
 
 def _before(trace: Sequence[Transaction], index: int, target: str, byte: int) -> int:
@@ -193,20 +203,19 @@ def _size(transaction: Transaction, target: str) -> int:
     return {"address": 2 if written and read else 1, "written": written, "read": read}[target]
 
 
-def _kinds(trace: Sequence[Transaction], delivers_us: int) -> list[int]:
-    """The first transfer of each kind in the set-up, and two of each while the part delivers. Of a kind are those that write the same, or
-    read as much from the same place: behind the same command where they name none."""
-    seen: dict[tuple[Any, ...], int] = {}
+def _kinds(trace: Sequence[Transaction], delivers_us: int, window: tuple[int, int]) -> list[int]:
+    """The first transfer of each kind in the set-up, and every one of a period while the part delivers. Of a kind are those that write the
+    same, or read as much from the same place: behind the same command where they name none."""
+    seen = set()
     chosen = []
     command = b""
     for index, transaction in enumerate(trace):
-        running = transaction.t_us > delivers_us
-        kind = (running, transaction.write[:1] if transaction.read_n else transaction.write, transaction.read_n)
+        kind = (transaction.write[:1] if transaction.read_n else transaction.write, transaction.read_n)
         kind += () if transaction.write else (command,)
         command = transaction.write or command
-        seen[kind] = seen.get(kind, 0) + 1
-        if seen[kind] == 1 or (running and seen[kind] == 4):
+        if window[0] <= transaction.t_us <= window[1] or (transaction.t_us < delivers_us and kind not in seen):
             chosen.append(index)
+        seen.add(kind)
     return chosen
 
 
@@ -224,25 +233,28 @@ def _at_bytes(part: Part, seed: int, trace: Sequence[Sent], begun_us: int) -> It
         counts[sent.part] += 1
         if not (sent.t_us < begun_us or first <= sent.t_us < last):
             continue
+        case = partial(Case, at_setup=sent.t_us < begun_us)
         where: dict[str, Any] = {"part": sent.part, "skip": skip, "times": 1}
         names = {"read": ("byte lost", "byte doubled", "noise", "flipped bit")}.get(
             sent.part, ("to chip: lost", "to chip: doubled", "to chip: noise", "to chip: flip")
         )
         for row, kind in zip(names, ("lost", "doubled", "noise"), strict=False):
-            yield Case(row, (fault(kind, **where),))
+            yield case(row, (fault(kind, **where),))
         for bit in range(8):
-            yield Case(names[3], (fault("flip", bit=bit, **where),))
+            yield case(names[3], (fault("flip", bit=bit, **where),))
         if sent.part == "read":
-            yield Case("byte late", (fault("late", microseconds=150_000, skip=skip, times=1),))
+            yield case("byte late", (fault("late", microseconds=150_000, skip=skip, times=1),))
 
 
 def limited(cases: Iterable[Case], most: int, choice: random.Random) -> Iterator[Case]:
-    """At most so many of each row, chosen."""
-    rows: dict[str, list[Case]] = {}
+    """At most so many of each row, chosen: of the set-up and of the time behind it one half each, as far as there are so many."""
+    rows: dict[str, tuple[list[Case], list[Case]]] = {}
     for case in cases:
-        rows.setdefault(case.row, []).append(case)
-    for found in rows.values():
-        yield from found if len(found) <= most else choice.sample(found, most)
+        rows.setdefault(case.row, ([], []))[case.at_setup].append(case)
+    for running, at_setup in rows.values():
+        of_setup = min(len(at_setup), max(most // 2, most - len(running)))
+        yield from choice.sample(at_setup, of_setup)
+        yield from choice.sample(running, min(len(running), most - of_setup))
 
 
 def cases(part: Part, seeds: int, *, short: bool) -> Iterator[tuple[int, Case]]:

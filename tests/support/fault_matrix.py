@@ -18,6 +18,7 @@ from fault_cases import FIRST_STARTS, ROWS, STARTS, Case, cases
 from fault_rig import UNDETECTABLE
 from fault_run import RECOVERED_S, Outcome, run
 from parts import PARTS, Part
+from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -28,6 +29,7 @@ SHORT_NAMES = {
 }  # fmt: skip
 BY_NAME = {part.name: part for part in PARTS}
 WIDTH = 80
+FIRST = "any, in first start"  # the row of the runs that were struck before the first sample
 CHUNK = 20  # runs that a process does at a time
 
 
@@ -43,7 +45,7 @@ class Result(NamedTuple):
 def one(part: Part, seed: int, case: Case) -> Result:
     """One run."""
     first_s = FIRST_STARTS.get(part.name, 0.0)
-    outcome = run(part, case.faults, seed, visible=case.visible, wrong=case.wrong, own_s=case.own_s, first_s=first_s)
+    outcome = run(part, case.faults, seed, visible=case.visible, wrong=case.wrong, own_s=case.own_s, first_s=first_s, stall_s=case.stall_s)
     return Result(part.name, seed, case, outcome)
 
 
@@ -85,16 +87,19 @@ def everything(names: Sequence[str], seeds: int, *, short: bool, progress: Conso
 def table(found: Sequence[Result], parts: Sequence[str], wire: str) -> Table:
     """One row a fault, one column a part, of those on an "i2c" bus or a "uart"."""
     parts = [name for name in parts if BY_NAME[name].wire == wire]
-    shown = Table(title=f"{wire.upper()}: seconds from the end of a fault to a good sample", title_justify="left", pad_edge=False)
-    shown.padding = (0, 0)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     shown.add_column("fault", no_wrap=True)
     for name in parts:
         shown.add_column(SHORT_NAMES[name], justify="right", no_wrap=True)
-    for row in ROWS[wire]:
-        cells = [[result for result in found if result.case.row == row and result.part == name] for name in parts]
+    for row in (*ROWS[wire], FIRST):
+        cells = [[result for result in found if _row(result) == row and result.part == name] for name in parts]
         if any(cells):
             shown.add_row(row, *(_cell(runs) for runs in cells))
     return shown
+
+
+def _row(result: Result) -> str:
+    return FIRST if result.outcome.first else result.case.row
 
 
 def _longest(runs: Sequence[Result]) -> float:
@@ -118,10 +123,10 @@ def legend(found: Sequence[Result], names: Sequence[str]) -> list[str]:
     own = {name: max([FIRST_STARTS.get(name, 0.0)] + [seconds for (part, _), seconds in STARTS.items() if part == name]) for name in names}
     starts = ", ".join(f"{SHORT_NAMES[name]} {seconds:g}" for name, seconds in own.items() if seconds)
     hidden = {name: sum(result.outcome.undetectable for result in found if result.part == name) for name in names}
-    lines = ["; ".join(f"{SHORT_NAMES[name]} {name}" for name in names), "! failed: see below"]
+    lines = [", ".join(f"{SHORT_NAMES[name]} = {name}" for name in names), "! failed: see below"]
     if starts:
-        lines.append(f"s the part's own start is in it (docs/faults.md), beyond the bar of {RECOVERED_S:g} s by at most: {starts} s")
-    lines += [f"u {name}: {why}: {hidden[name]} wrong values in these runs" for name, why in UNDETECTABLE.items() if name in names]
+        lines.append(f"s with the part's own start, allowed beyond {RECOVERED_S:g} s (docs/faults.md): at most {starts}")
+    lines += [f"u {name}: {why} ({hidden[name]} wrong values here)" for name, why in UNDETECTABLE.items() if name in names]
     return lines
 
 
@@ -129,7 +134,7 @@ def as_json(found: Sequence[Result], seconds: float) -> dict[str, Any]:
     """The same for machines."""
     cells: dict[tuple[str, str], list[Result]] = {}
     for result in found:
-        cells.setdefault((result.part, result.case.row), []).append(result)
+        cells.setdefault((result.part, _row(result)), []).append(result)
     return {
         "runs": len(found),
         "failed": sum(bool(result.outcome.problems) for result in found),
@@ -141,7 +146,7 @@ def as_json(found: Sequence[Result], seconds: float) -> dict[str, Any]:
                 "runs": len(runs),
                 "failed": sum(bool(result.outcome.problems) for result in runs),
                 "longest_s": round(_longest(runs), 3),
-                "own_start_s": STARTS.get((part, row), 0.0),
+                "own_start_s": FIRST_STARTS.get(part, 0.0) if row == FIRST else STARTS.get((part, row), 0.0),
                 "undetectable": sum(result.outcome.undetectable for result in runs),
             }
             for (part, row), runs in cells.items()
@@ -191,6 +196,7 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(width=WIDTH, highlight=False)
     for wire in ROWS:
         if any(BY_NAME[name].wire == wire for name in names):
+            console.print(f"{wire.upper()}: seconds from a fault's end to a good sample made after it (longest run)")
             console.print(table(found, names, wire))
     for line in legend(found, names):
         console.print(line)

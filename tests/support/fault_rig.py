@@ -27,7 +27,8 @@ SILENT_S = {"icm20948": 0.65, "first_fleet": 2.1}  # of those that count their s
 FRESH_S = 0.45  # how old a value may be when it is delivered: read late once, or held until the status behind it is there
 # By how much the number of samples delivered and reported missing may be off the periods that passed. What is left over of a period counts
 # with the next one, so it is up to one less; a sample that comes early, after a start in between, counts as a whole one.
-FEWER, MORE = 1.02, 0.25
+FEWER, MORE = 1.1, 0.25
+AFTER_STALL_S = 1.1  # beside the stall itself: what waited in a buffer
 # Reasons instead of a number in a world in the middle of every range: of some samples, or of the first one after a start.
 EXPECTED = {"icm20948": ("no new sample",)}
 FIRST_EXPECTED = {"as7331": ("saturated",)}  # it begins with a gain that may not fit the light
@@ -188,6 +189,8 @@ class Rig:
         self._since_start = 0  # samples
         self._holes: list[tuple[int, int]] = []  # (from, to) µs between samples with conversions that never came
         self._last_us = 0
+        self._fresh_us = FRESH_S * 1e6
+        self._more = MORE
         if bench is None:
             self._alone()
 
@@ -269,6 +272,13 @@ class Rig:
             self.bench.wait_us(STEP_US)
         return False
 
+    def stall(self, seconds: float) -> None:
+        """The head does nothing for so long; what waited meanwhile is older when it comes, and the sample after it comes early."""
+        self.bench.wait_us(round(seconds * 1e6))
+        self._last_us = self.now_us
+        self._fresh_us = (AFTER_STALL_S + seconds) * 1e6
+        self._more = 1.0 + MORE
+
     def well(self) -> bool:
         """Ok, and it has delivered."""
         return self.watched.state == OK and bool(self.samples)
@@ -289,19 +299,18 @@ class Rig:
         if not numbers:
             return
         first = self._seen
-        fresh_us = FRESH_S * 1e6
-        while first < len(self.log) and self.now_us - self.log[first][0] > fresh_us:
+        while first < len(self.log) and self.now_us - self.log[first][0] > self._fresh_us:
             first += 1  # the world comes back to its values: those of now count first
         for index in (*range(first, len(self.log)), *range(self._seen, first)):
             if self._is(numbers, self.log[index][1]):
-                self._follow(index, fresh_us)
+                self._follow(index)
                 break
         else:
             self._wrong(numbers)
         self.samples.append(self.now_us)
         self._last_us = self.now_us
 
-    def _follow(self, index: int, fresh_us: float) -> None:
+    def _follow(self, index: int) -> None:
         """It is conversion `index`."""
         if index > self._seen and self.samples:
             self._skipped += index - self._seen
@@ -311,7 +320,7 @@ class Rig:
         self.converted_us = self.log[index][0]
         age = self.now_us - self.log[index][0]
         self.oldest_us = max(self.oldest_us, age)
-        if age > fresh_us:
+        if age > self._fresh_us:
             self.problem(f"a value {age / 1e6:.1f} s old")
 
     def _is(self, numbers: dict[str, float], truth: Mapping[str, float]) -> bool:
@@ -368,7 +377,7 @@ class Rig:
                 self.problem(f"{(after - before) / 1e6:.2f} s without sample at {before / 1e6:.2f} s and no GAP")
         if len(self.samples) > 1:
             passed, counted = self.count()
-            if not passed - FEWER <= counted <= passed + MORE:
+            if not passed - FEWER <= counted <= passed + self._more:
                 self.problem(f"{passed:.2f} periods passed, {counted} samples delivered or reported missing")
 
     def count(self) -> tuple[float, int]:
