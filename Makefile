@@ -20,7 +20,7 @@ help:
 	@echo "make demo SECONDS=45     the same for 45 s, then a summary; non-zero exit if anything did not arrive"
 	@echo "make demo DRIVE=DIR      a recorded drive (CSV folder, GPX or NMEA file) instead of the synthetic world"
 	@echo "make test                linters, types, arrows between the rooms, all tests"
-	@echo "make bench               ratios to the bare machine: segments, the center's check, the IMU's way"
+	@echo "make bench               ratios to the bare machine and to peers (PART=recording for one part)"
 	@echo "make faults              every driver x every fault: the table of recoveries; non-zero exit if a cell fails (PART=bmp390, JSON=FILE)"
 	@echo "make soak                an hour of the head's life in virtual time with random faults; every sample accounted for, the heap flat"
 	@echo "make fuzz                10^6 register images and 10^6 byte streams into every driver"
@@ -83,7 +83,7 @@ lock:
 	$(COMPILE) --group blinka-drivers -o requirements-blinka.lock
 
 bench: $(STAMP)
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(PART)
 
 # Each driver x each fault in virtual time, aimed at every kind of transfer and byte: six minutes on two cores.
 .PHONY: faults

@@ -3,12 +3,14 @@ rate; the IMU's whole way through the gateway, from the bytes of the serial line
 
 import struct
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
+
+from bench.measure import Row, own
 from drivers import as7331, bmp390, first_fleet, icm20948, neo_m9n, opt3001, pms5003, sht45, sps30, veml7700
 from firmware import frames
 from gateway.clock import Clock
@@ -18,12 +20,35 @@ from gateway.imu_times import HeadClock
 from gateway.journal import Entry
 from gateway.live import LiveSender
 from gateway.snapshot import Snapshot
+from sim.world import World
 
 RUNS = 5
 SAMPLES = 2_000  # decoded in a run
 DRAIN_US, BATCH_FRAMES = 50_000, 20
 SLOW_HZ, BOX_HZ = 1.0, 100.0
 H = bytes.fromhex
+IMU_SECONDS = 60
+ACCEL_LSB, GYRO_LSB, MAG_LSB, TEMPERATURE_LSB = (
+    4096 / 9.80665,
+    65.5 * 180 / np.pi,
+    1 / 0.15e-6,
+    333.87,
+)  # facts of the ICM-20948 at ±8 g and ±500 °/s
+TRIM = bytes([0x1D, 0x1B, 0, 10, 10])
+
+
+def fifo_frames() -> list[bytes]:
+    """One minute of the simulated truck's IMU as FIFO frames."""
+    world = World(seed=1)
+    frames = []
+    for number in range(int(IMU_SECONDS * 1125 / 11)):
+        now = world.at(round((number + 2000) * 11e6 / 1125))
+        axes = [round(now[f"acceleration_{axis}"] * ACCEL_LSB) for axis in "xyz"]
+        axes += [round(now[f"angular_rate_{axis}"] * GYRO_LSB) for axis in "xyz"]
+        field = [round(now[f"magnetic_field_{axis}"] * MAG_LSB) * sign for axis, sign in (("x", 1), ("y", -1), ("z", -1))]
+        die = round((now["temperature_imu"] - 294.15) * TEMPERATURE_LSB)
+        frames.append(struct.pack(">7h", *axes, die) + b"\x01" + struct.pack("<3h", *field) + b"\x00\x10")
+    return frames
 
 
 class Sample(NamedTuple):
@@ -59,18 +84,10 @@ def _samples(frame: bytes, trim: bytes) -> list[Sample]:
     ]
 
 
-def _cpu(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def decoding(frame: bytes, trim: bytes) -> list[tuple[str, list[float], list[float]]]:
-    """For each sensor: its name, CPU of `decode` over CPU of struct.unpack, and real time over CPU time at its rate."""
-    found = []
-    for sample in _samples(frame, trim):
-        decode, size = sample.module.decode, struct.calcsize(sample.layout)
-        part = sample.raw[:size]
+def rows() -> Iterator[Row]:
+    """For each sensor CPU of `decode` over CPU of struct.unpack, and real time over CPU time at its rate."""
+    for sample in _samples(fifo_frames()[0], TRIM):
+        decode, part = sample.module.decode, sample.raw[: struct.calcsize(sample.layout)]
 
         def ours(sample: Sample = sample, decode: Callable[[bytes, bytes], object] = decode) -> None:
             for _ in range(SAMPLES):
@@ -80,10 +97,9 @@ def decoding(frame: bytes, trim: bytes) -> list[tuple[str, list[float], list[flo
             for _ in range(SAMPLES):
                 struct.unpack(sample.layout, part)
 
-        runs = [(_cpu(ours), _cpu(bare)) for _ in range(RUNS + 1)][1:]
-        costs = [mine / other for mine, other in runs]
-        found.append((sample.module.SENSOR, costs, [SAMPLES / sample.rate_hz / mine for mine, _ in runs]))
-    return found
+        runs = [(own(ours).cpu, own(bare).cpu) for _ in range(RUNS + 1)][1:]
+        yield Row(sample.module.SENSOR, "struct.unpack", [mine / other for mine, other in runs])
+        yield Row(f"{sample.module.SENSOR}: speed", "real time, one core", [SAMPLES / sample.rate_hz / mine for mine, _ in runs])
 
 
 class _Counting:
@@ -146,7 +162,7 @@ def imu_through_the_gateway(fifo: list[bytes], trim: bytes) -> list[float]:
                         log.commit()
                 log.commit()
 
-            found.append(recorded / _cpu(work))
+            found.append(recorded / own(work).cpu)
             sender.close()
             assert journal.messages > 0
     return found

@@ -34,9 +34,23 @@ class Row(NamedTuple):
         return statistics.median(self.values)
 
     @property
+    def verdict(self) -> str:
+        """Whether the median holds the bar, in a word; "" without one."""
+        if not self.bar:
+            return ""
+        relation, limit = self.bar.split()
+        held = self.median <= float(limit) if relation == "<=" else self.median >= float(limit)
+        return "held" if held else "MISSED"
+
+    @property
     def spread(self) -> str:
         """From the least to the greatest run."""
-        return f"{min(self.values):.2f} .. {max(self.values):.2f}" if len(self.values) > 1 else "one"
+        return f"{number(min(self.values))} .. {number(max(self.values))}" if len(self.values) > 1 else "one"
+
+
+def number(value: float) -> str:
+    """A figure as people read it: no more digits than a run would give again."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
 def own(work: Callable[[], object]) -> Cost:

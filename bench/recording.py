@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from logbook.segment import Segments
 RUNS = 5
 SECONDS = 20  # of recorded time in a run: 58 MB
 FPS, IMAGE_BYTES = 30, 97_000
+AHEAD = 90  # images that wait for the disk: two chunks
 DAY_BYTES_PER_S = FPS * IMAGE_BYTES + 10_000
 BLOCK_BYTES = 18 + 51 * (4 + 2 * 11)  # half a second of the IMU, uncompressed
 SLOW = ("bmp390", "sht45", "opt3001", "as7331", "sps30")
@@ -42,18 +44,26 @@ WHOLE_SECONDS = 25.0
 
 
 class Disk:
-    """Two streams as the recorder opens them, in `folder`."""
+    """Two streams as the recorder opens them, in `folder`; `image` waits while AHEAD of them are not yet on disk."""
 
     def __init__(self, folder: Path, images_segment_bytes: int = 16_000_000) -> None:
         number = itertools.count(1).__next__
-        told: dict[str, Any] = {"on_durable": lambda token: None, "on_sealed": lambda path: None, "on_error": _refuse}
+        self._room = threading.Semaphore(AHEAD)
+        told: dict[str, Any] = {"on_durable": lambda token: self._room.release(), "on_sealed": lambda path: None, "on_error": _refuse}
         camera = [channels.camera_topic("front")]
         self.readings = Segments(folder, "truck-1", "0" * 36, channels.READINGS, "bench", number, 60, **told)
         self.images = Segments(
             folder, "truck-1", "0" * 36, channels.IMAGES, "bench", number, 60, images_segment_bytes, topics=camera, **told
         )
 
+    def image(self, at_ns: int, jpeg: bytes) -> None:
+        """One image of the camera, as soon as there is room."""
+        self._room.acquire()
+        image = CompressedImage(frame_id="front", data=jpeg, format="jpeg")
+        self.images.write(channels.camera_topic("front"), at_ns, 0, image.SerializeToString(), token=at_ns)
+
     def close(self) -> None:
+        """Seals both."""
         assert self.images.close() and self.readings.close()
 
 
@@ -68,10 +78,7 @@ def _record(folder: Path, jpegs: list[bytes], half_seconds: bool) -> None:
     for half in range(2 * SECONDS):
         at = half * 500_000_000
         for number in range(FPS // 2):
-            image = CompressedImage(frame_id="front", data=jpegs[number % len(jpegs)], format="jpeg")
-            while disk.images.stats().waiting_bytes > 8_000_000:
-                time.sleep(0.0005)
-            disk.images.write(channels.camera_topic("front"), at + number, 0, image.SerializeToString())
+            disk.image(at + number, jpegs[number])
         disk.readings.write(channels.IMU_BLOCK, at, 0, columns)
         if half % 2:
             for sensor in SLOW:
@@ -133,10 +140,7 @@ def recovery(folder: Path) -> Row:
     jpegs = [jpeg_of(IMAGE_BYTES) for _ in range(FPS)]
     disk = Disk(folder, 2 * TORN_BYTES)
     for number in range(TORN_BYTES // IMAGE_BYTES):
-        while disk.images.stats().waiting_bytes > 8_000_000:
-            time.sleep(0.0005)
-        image = CompressedImage(frame_id="front", data=jpegs[number % FPS], format="jpeg")
-        disk.images.write(channels.camera_topic("front"), number, 0, image.SerializeToString())
+        disk.image(number, jpegs[number % FPS])
     disk.close()
     (whole,) = folder.glob("*/*-images.mcap")
     torn = whole.read_bytes()[: int(TORN_BYTES * 0.98)]

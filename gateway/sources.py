@@ -38,8 +38,8 @@ def counts(message: Message) -> bool:
 
 
 def _last_sample_ns(before: Mapping[str, Message]) -> int:
-    """Boot time of the IMU's last sample that recorders before this one left, 0 if none. A block that nobody can read is one line on stderr:
-    what a predecessor left behind never keeps a recorder from starting."""
+    """Boot time of the IMU's last sample that recorders before this one left, 0 if none. A block that nobody can read is one line on
+    stderr: what a predecessor left behind never keeps a recorder from starting."""
     if IMU_BLOCK not in before:
         return 0
     try:
