@@ -1,12 +1,14 @@
-"""Every part a Linux machine can read by itself, watched as on the head: same drivers, same states, no frames."""
+"""Every part a Linux machine can read by itself, watched as on the head: same drivers, same states, no frames. `Part` is for the eye
+(`cruisers sense`); the recorder writes down what is said (own_parts.py)."""
 
 import importlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from drivers.addresses import LEGAL, clash
 from firmware import frames
@@ -33,6 +35,7 @@ UART_DRIVERS = {
     "neo_m9n": ("neo_m9n", "NEOM9N", 38_400),
     "first_fleet": ("first_fleet", "FirstFleetBox", 115_200),
 }
+OWN_SECTION = {"neo_m9n": "receiver", "first_fleet": "box"}  # parts that the recorder reads as sources of their own
 
 
 class Place(NamedTuple):
@@ -83,13 +86,13 @@ def _known(part: str) -> None:
         raise PartError(f"no driver for {part!r} (there are {', '.join(LEGAL)})")
 
 
-def on_uarts(texts: Iterable[str]) -> list[Place]:
-    """Of each "PATH=PART". Raises PartError, also where two are on one port."""
+def on_uarts(texts: Iterable[str], named: str = "--uart") -> list[Place]:
+    """Of each "PATH=PART", as the setting `named` has them. Raises PartError, also where two are on one port."""
     places: list[Place] = []
     for text in texts:
         path, _, part = text.rpartition("=")
         if part not in UART_DRIVERS or not path:
-            raise PartError(f"--uart {text}: it takes PATH=PART, PART one of {', '.join(UART_DRIVERS)}")
+            raise PartError(f"{named} {text}: it takes PATH=PART, PART one of {', '.join(UART_DRIVERS)}")
         for place in places:
             if os.path.realpath(str(place.at)) == os.path.realpath(path):
                 raise PartError(f"{place.part} and {part} clash: both on {path}")
@@ -97,9 +100,58 @@ def on_uarts(texts: Iterable[str]) -> list[Place]:
     return places
 
 
+def on_own_wires(device: str, chips: Iterable[str], without: Iterable[str], uarts: Sequence[str]) -> tuple[list[Place], list[Place]]:
+    """What the recorder looks for on the I2C bus `device` ("": none) and on serial ports. Raises PartError, also where two of one part
+    would share its records, and for parts that are a source of their own."""
+    at_ports = on_uarts(uarts, "uarts:")
+    named = [place.part for place in at_ports]
+    for place in at_ports:
+        if place.part in OWN_SECTION:
+            raise PartError(f"{place.part} on {place.shown} is read by section [{OWN_SECTION[place.part]}]")
+        if named.count(place.part) > 1:
+            raise PartError(f"{place.part} is on two serial ports: the record tells parts by their names")
+    if not device:
+        if not at_ports or list(chips) or list(without):
+            raise PartError("no bus is named (i2c)")
+        return [], at_ports
+    number = int(re.sub("[^0-9]", "", device.rpartition("-")[2]) or 0)
+    on_bus = on_i2c(chips, without, number, named)
+    for place in on_bus:
+        if place.part in named:
+            raise PartError(f"{place.part} is on the bus and on a serial port: the record tells parts by their names")
+    return on_bus, at_ports
+
+
+class Outbox(Protocol):
+    """Where a driver's supervisor says what it has to say: the face of firmware/outbox.py, whose `sensor` is not needed here."""
+
+    @property
+    def ticks(self) -> "Stamps":
+        """The clock that is asked for the time."""
+
+    def sample(self, sensor: int, driver: Any, /) -> int:
+        """Reads what the driver has ready, or a part of it; returns the number of samples. Bus errors pass through."""
+
+    def trim(self, sensor: int, trim: bytes, /) -> None:
+        """The trim constants."""
+
+    def gap(self, sensor: int, reason: int, count: int, /) -> None:
+        """So many samples are missing before the next one."""
+
+    def state(self, sensor: int, state: int, reason: int, failures: int, /) -> None:
+        """The state has changed."""
+
+
+class Stamps(Protocol):
+    """The clock of an outbox."""
+
+    def stamp(self) -> None:
+        """Notes the time, for what is said next."""
+
+
 @dataclass
 class Readings:
-    """What one watched part has said; takes the place of the head's outbox. Times are those of the last `stamp`, in ticks.
+    """What one watched part has said: an Outbox. Times are those of the last `stamp`, in ticks.
 
     `room`: bytes that the driver may hand over at once."""
 
@@ -142,17 +194,13 @@ class Readings:
         """The state is asked of Watched when it is shown."""
 
 
-class Part:
-    """One driver under the head's supervision. `values` and `raw` are by quantity id, as of the last `decode`."""
+class Supervised:
+    """One driver under the head's supervision, which tells `outbox`."""
 
-    def __init__(self, place: Place, driver: Any, module: ModuleType) -> None:
+    def __init__(self, place: Place, driver: Any, module: ModuleType, outbox: Outbox) -> None:
         self.place = place
         self.sensor: str = module.SENSOR
-        self.readings = Readings(getattr(module, "FRAMES_AT_ONCE", 1) * module.RAW_SIZE)
-        self.values: dict[str, float | str] = {}
-        self.raw: dict[str, str] = {}
-        self._module = module
-        self._watched = Watched(0, driver, self.readings)  # type: ignore[arg-type]  # an outbox without frames
+        self._watched = Watched(0, driver, outbox)  # type: ignore[arg-type]  # an outbox without frames
 
     @property
     def state(self) -> str:
@@ -174,19 +222,12 @@ class Part:
         """It converts, and traffic on its bus would disturb it."""
         return bool(getattr(self._watched.driver, "quiet", False))
 
-    @property
-    def settled(self) -> bool:
-        """Nothing more is to be waited for: it has delivered, or it is not there."""
-        return self.readings.samples > 0 or (self._watched.state == frames.ABSENT and self.failures > 0)
-
     def start(self, now_ms: int) -> None:
         """The first start."""
-        self.readings.now = now_ms & _TICKS
         self._watched.start(now_ms & _TICKS)
 
     def step(self, now_ms: int) -> None:
         """One turn of the driver."""
-        self.readings.now = now_ms & _TICKS
         self._watched.step(now_ms & _TICKS)
 
     def stop(self) -> None:
@@ -195,6 +236,32 @@ class Part:
         if stop is not None:
             with suppress(OSError):
                 stop()
+
+
+class Part(Supervised):
+    """One that is shown. `values` and `raw` are by quantity id, as of the last `decode`."""
+
+    def __init__(self, place: Place, driver: Any, module: ModuleType) -> None:
+        self.readings = Readings(getattr(module, "FRAMES_AT_ONCE", 1) * module.RAW_SIZE)
+        super().__init__(place, driver, module, self.readings)
+        self.values: dict[str, float | str] = {}
+        self.raw: dict[str, str] = {}
+        self._module = module
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more is to be waited for: it has delivered, or it is not there."""
+        return self.readings.samples > 0 or (self._watched.state == frames.ABSENT and self.failures > 0)
+
+    def start(self, now_ms: int) -> None:
+        """The first start."""
+        self.readings.now = now_ms & _TICKS
+        super().start(now_ms)
+
+    def step(self, now_ms: int) -> None:
+        """One turn of the driver."""
+        self.readings.now = now_ms & _TICKS
+        super().step(now_ms)
 
     def age_ms(self, now_ms: int) -> int | None:
         """Milliseconds since the newest sample was read; None before the first."""
@@ -218,17 +285,32 @@ class Part:
                     self.raw[quantity] = numbers.get(quantity, "")
 
 
+def turn(parts: Iterable[Supervised], now_ms: Callable[[], int]) -> None:
+    """Each part is asked once; while one wants its bus quiet (AS7331), the others on it wait for the next turn: their chips keep."""
+    parts = list(parts)
+    for part in parts:
+        if part.quiet or isinstance(part.place.at, str) or not any(other.quiet for other in parts):
+            part.step(now_ms())
+
+
+def driver_on_bus(place: Place, bus: Any) -> tuple[Any, ModuleType]:
+    """The driver of a part on an I2C bus, and its module."""
+    name, kind = I2C_DRIVERS[place.part]
+    module = importlib.import_module(f"drivers.{name}")
+    return getattr(module, kind)(bus, place.at), module
+
+
+def driver_on_port(place: Place, open_port: Callable[[str, int], Any]) -> tuple[Any, ModuleType]:
+    """The driver of a part on the serial port that `open_port(path, baud)` opens, and its module."""
+    name, kind, baud = UART_DRIVERS[place.part]
+    module = importlib.import_module(f"drivers.{name}")
+    return getattr(module, kind)(open_port(str(place.at), baud)), module
+
+
 def open_parts(device: str | None, i2c: list[Place], uarts: list[Place]) -> list[Part]:
     """The parts behind `device` and the serial ports. Raises OSError if one of them cannot be opened."""
     parts = []
     if device is not None and i2c:
         bus = LinuxI2C(device)
-        for place in i2c:
-            name, kind = I2C_DRIVERS[place.part]
-            module = importlib.import_module(f"drivers.{name}")
-            parts.append(Part(place, getattr(module, kind)(bus, place.at), module))
-    for place in uarts:
-        name, kind, baud = UART_DRIVERS[place.part]
-        module = importlib.import_module(f"drivers.{name}")
-        parts.append(Part(place, getattr(module, kind)(LinuxUart(str(place.at), baud, replug=True)), module))
-    return parts
+        parts += [Part(place, *driver_on_bus(place, bus)) for place in i2c]
+    return parts + [Part(place, *driver_on_port(place, lambda port, baud: LinuxUart(port, baud, replug=True))) for place in uarts]

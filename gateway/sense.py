@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gateway.parts import Part, PartError, Place, on_i2c, on_uarts, open_parts
+from gateway.parts import Part, PartError, Place, on_i2c, on_uarts, open_parts, turn
 from logbook.quantities import BY_ID
 
 WIDTH = 80
@@ -148,14 +148,6 @@ def _follow(parts: list[Part], request: Request) -> None:
             live.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def turn(parts: Iterable[Part], now_ms: Callable[[], int]) -> None:
-    """Each part is asked once; while one wants its bus quiet (AS7331), the others on it wait for the next turn: their chips keep."""
-    parts = list(parts)
-    for part in parts:
-        if part.quiet or isinstance(part.place.at, str) or not any(other.quiet for other in parts):
-            part.step(now_ms())
 
 
 # --- what is shown
