@@ -13,7 +13,7 @@ record would come again and count twice; a record without the data would lose it
 
 A batch with a token is committed at once; other messages ride with it, or wait 0.5 s at most (logbook/segment.py)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.clock import Clock, boottime_ns
@@ -61,6 +61,7 @@ class Journal:
         self._clock = clock
         self._on_gap = on_gap
         self._observers: dict[str, list[Callable[[Entry], None]]] = {}
+        self._described: dict[str, dict[str, str]] = {}
 
     def observe(self, topic: str, heard: Callable[[Entry], None]) -> None:
         """`heard(entry)` is called for every message of `topic` from now on, in its writer's thread, also if the disk's stall refused it:
@@ -91,4 +92,9 @@ class Journal:
 
     def describe(self, topic: str, metadata: dict[str, str]) -> None:
         """Metadata of a channel for what is written from now on."""
+        self._described[topic] = metadata
         self._segments.describe(topic, metadata)
+
+    def described(self, topic: str) -> Mapping[str, str]:
+        """The metadata of a channel as last told: to an observer, those of the message that it hears."""
+        return self._described.get(topic, {})

@@ -25,6 +25,7 @@ class Snapshot:
         self._sensors: dict[str, dict[str, str]] = {}
         self._head: dict[str, Any] | None = None
         self._image: dict[str, Any] | None = None
+        self._place: str | None = None
 
     def values(
         self, at_ns: int, values: Mapping[str, float | str], raw: Mapping[str, str], calibrated: frozenset[str] = frozenset()
@@ -69,6 +70,11 @@ class Snapshot:
             self._image = {"camera": camera, "boottime_ns": at_ns, "bytes": size}
             self._counts["images"] += 1
 
+    def place(self, depot: str | None) -> None:
+        """The depot that the truck is in, by its last valid position; None: in none."""
+        with self._lock:
+            self._place = depot
+
     def build(self) -> dict[str, Any]:
         """The snapshot of now; each has a higher number."""
         mapping = self._clock.mapping(boottime_ns())
@@ -86,6 +92,7 @@ class Snapshot:
                 "sensors": {sensor: dict(row) for sensor, row in self._sensors.items()},
                 "head": None if self._head is None else dict(self._head),
                 "image": self._image,
+                "place": self._place,
             }
 
     def send(self) -> None:
