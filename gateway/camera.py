@@ -2,10 +2,15 @@
 again costs 16 ms; facts/measured.md), or V4L2 without conversion (opencv#25681). Reconnecting; opening and reading have time-outs.
 
 USB cameras deliver torn frames and frames padded past their end (facts/store-and-forward.md f): an image is kept only from SOI to
-EOI, zero padding is cut off, what is torn is counted and not stored."""
+EOI (gateway/jpeg.py); what is torn is counted, written down as a Gap with its count, and not stored. The first torn frame is told at
+once, more of them once a second: so a kill costs no more of that account than of everything else.
+
+A frame is copied twice on its way to the writer: by OpenCV into the array it hands out, and from there into the message."""
 
 import os
 import threading
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 # FFmpeg talks to the libraries' own stderr about every refused connection; we tell the same as an event. Read at import of cv2.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -16,37 +21,52 @@ import cv2
 from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 
 from gateway.clock import Clock, boottime_ns
-from gateway.journal import Journal
+from gateway.journal import Journal, event, gap
+from gateway.jpeg import HUFFMAN_TABLES, scan_without_tables, whole
 from gateway.snapshot import Snapshot
 from gateway.supervision import Outage
 from logbook.channels import camera_topic
-from logbook.segment import Segments
 
 OPEN_MS = 3_000
 READ_MS = 3_000  # a camera gives at least a frame a second; also the longest a stop waits for a hanging one
 RECONNECT_SECONDS = 1.0
 TORN_LIMIT = 20  # torn frames in a row: the stream has lost its frame borders, open it anew
-SOI, EOI = b"\xff\xd8", b"\xff\xd9"
+TORN_NS = 1_000_000_000  # from Gap to Gap about torn frames
 FORMAT = "jpeg"
+
+# V4L2's controls, in the order of setting: (our name, property, what must be off before it can be set, and its value for off).
+CONTROLS = (
+    ("exposure", cv2.CAP_PROP_EXPOSURE, cv2.CAP_PROP_AUTO_EXPOSURE, 1),  # V4L2_EXPOSURE_MANUAL
+    ("focus", cv2.CAP_PROP_FOCUS, cv2.CAP_PROP_AUTOFOCUS, 0),
+)
+SIZE_AND_RATE = (("width", cv2.CAP_PROP_FRAME_WIDTH), ("height", cv2.CAP_PROP_FRAME_HEIGHT), ("fps", cv2.CAP_PROP_FPS))
+FPS_NEARLY = 0.01  # of the rate: 30 is 29.97 in many a device
+
+_DATA_TAG = b"\x12"  # CompressedImage.data: field 2, bytes
 
 
 class CameraError(Exception):
     """The camera cannot be opened as a raw MJPEG stream: why, in one line."""
 
 
-def whole_jpeg(data: bytes) -> bytes | None:
-    """The JPEG in `data` from SOI to EOI without padding behind it; None if it is torn."""
-    if not data.startswith(SOI):
-        return None
-    end = data.rfind(EOI)
-    if end < 0 or data[end + 2 :].strip(b"\0"):
-        return None
-    return data[: end + 2]
+class Opened(NamedTuple):
+    """A camera that delivers JPEGs; `refused` says which settings it did not take, and what it has instead ("" for none)."""
+
+    capture: cv2.VideoCapture
+    refused: str
 
 
-def open_camera(source: str) -> cv2.VideoCapture:
-    """An opened raw MJPEG stream: an address (http://...) or a V4L2 device (/dev/...). Raises CameraError."""
-    return _open_v4l2(source) if source.startswith("/dev/") else _open_stream(source)
+class Images(Protocol):
+    """Where whole images go: the image policy, and behind it the writer."""
+
+    def write(self, topic: str, log_time: int, publish_time: int, data: bytes, /) -> object:
+        """Takes one CompressedImage; never waits."""
+
+
+def open_camera(source: str, wanted: Mapping[str, float] | None = None) -> Opened:
+    """An opened raw MJPEG stream: an address (http://...), or a V4L2 device (/dev/...) that is set as `wanted` (config.Camera.settings).
+    Raises CameraError."""
+    return _open_v4l2(source, wanted or {}) if source.startswith("/dev/") else Opened(_open_stream(source), "")
 
 
 def _open_stream(address: str) -> cv2.VideoCapture:
@@ -62,8 +82,10 @@ def _open_stream(address: str) -> cv2.VideoCapture:
     return capture
 
 
-def _open_v4l2(device: str) -> cv2.VideoCapture:
-    """The order counts: no conversion first, then the format (opencv#25681); what the driver made of it is read back."""
+def _open_v4l2(device: str, wanted: Mapping[str, float]) -> Opened:
+    """The order counts (opencv#25681, cap_v4l.cpp): no conversion before the format; the format before the size, for with each of them
+    OpenCV sets the rate again that it got with the one before, and uncompressed at full size that is a slow one; the rate last. Only
+    then is read back what the driver made of it."""
     capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
     if not capture.isOpened():
         capture.release()
@@ -71,40 +93,97 @@ def _open_v4l2(device: str) -> cv2.VideoCapture:
     mjpg = cv2.VideoWriter.fourcc(*"MJPG")
     capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
     capture.set(cv2.CAP_PROP_FOURCC, mjpg)
+    for name, number in SIZE_AND_RATE:
+        if name in wanted:
+            capture.set(number, wanted[name])
     if int(capture.get(cv2.CAP_PROP_FOURCC)) != mjpg or capture.get(cv2.CAP_PROP_CONVERT_RGB) != 0:
         capture.release()
         raise CameraError("does not deliver MJPEG")
-    return capture
+    for name, number, automatic, off in CONTROLS:
+        if name in wanted:
+            capture.set(automatic, off)
+            capture.set(number, wanted[name])
+    return Opened(capture, _refused(capture, wanted))
+
+
+def _refused(capture: cv2.VideoCapture, wanted: Mapping[str, float]) -> str:
+    """The settings that the device reads back otherwise than `wanted`."""
+    numbers = dict(SIZE_AND_RATE) | {name: number for name, number, _, _ in CONTROLS}
+    found = []
+    for name, value in wanted.items():
+        has = capture.get(numbers[name])
+        if abs(has - value) > (FPS_NEARLY * value if name == "fps" else 0):
+            found.append(f"{name} {value:g}: " + ("the device has none" if has < 0 else f"the device has {has:g}"))
+    return "; ".join(found)
+
+
+def compressed_image(utc_ns: int, image: tuple[bytes | memoryview, ...], rest: bytes) -> bytes:
+    """A foxglove.CompressedImage whose data is the parts of `image`, one behind the other; `rest` are its other fields, encoded. The
+    library would copy the image three times: into bytes, into its message, and out again."""
+    head = b""
+    if utc_ns:
+        stamped = CompressedImage()
+        stamped.timestamp.FromNanoseconds(utc_ns)
+        head = stamped.SerializeToString()
+    return b"".join((head, _DATA_TAG, _varint(sum(map(len, image))), *image, rest))
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, lowest first, the highest bit set in all but the last (protobuf's encoding of a length)."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 class Camera:
-    """The source: `run(stop)` writes the images of one camera into `images` until `stop` is set. `torn` counts what was no JPEG."""
+    """The source: `run(stop)` hands the images of one camera to `images` until `stop` is set. `torn` counts what was no JPEG. `wanted`:
+    see open_camera; `since_ns`: see Outage."""
 
     def __init__(
-        self, name: str, source: str, clock: Clock, images: Segments, journal: Journal, snapshot: Snapshot, since_ns: int | None = None
+        self,
+        name: str,
+        source: str,
+        clock: Clock,
+        images: Images,
+        journal: Journal,
+        snapshot: Snapshot,
+        since_ns: int | None = None,
+        wanted: Mapping[str, float] | None = None,
     ) -> None:
-        self._name = name
+        self._topic = camera_topic(name)
         self._source = source
+        self._wanted = wanted
         self._clock = clock
         self._images = images
+        self._journal = journal
         self._snapshot = snapshot
         self._label = f"camera/{name}"
+        self._rest = CompressedImage(frame_id=name, format=FORMAT).SerializeToString()
         self._outage = Outage(journal, self._label, grace_seconds=READ_MS / 1000, since_ns=since_ns)
+        self._refused = ""
+        self._without_tables = False
+        self._untold: list[int] = []  # boot times of torn frames that no Gap tells of yet
+        self._torn_told = 0
         self.torn = 0
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set."""
         while not stop.is_set():
             try:
-                capture = open_camera(self._source)
+                capture, refused = open_camera(self._source, self._wanted)
             except CameraError as error:
                 self._missing(str(error))
                 stop.wait(RECONNECT_SECONDS)
                 continue
             try:
+                self._tell_refused(refused)
                 self._read(capture, stop)
             finally:
                 capture.release()
+        self._tell_torn()
         self._outage.finish()
 
     def _read(self, capture: cv2.VideoCapture, stop: threading.Event) -> None:
@@ -117,30 +196,53 @@ class Camera:
                     self._missing("no image")
                     stop.wait(RECONNECT_SECONDS)
                 return
-            image = whole_jpeg(frame.tobytes())
+            self._snapshot.count("images_received")
+            image = whole(frame.reshape(-1).data)
             if image is not None:
                 torn_in_a_row = 0
-                self._store(image, at)
-                continue
-            self.torn += 1
-            torn_in_a_row += 1
-            self._snapshot.count("images_torn")
+                self._take(image, at)
+            else:
+                torn_in_a_row += 1
+                self._tear(at)
+            if self._untold and at - self._torn_told >= TORN_NS:
+                self._tell_torn()
             if torn_in_a_row >= TORN_LIMIT:
                 self._missing("only torn images")
                 return
 
-    def _store(self, image: bytes, at: int) -> None:
+    def _take(self, image: memoryview, at: int) -> None:
+        parts: tuple[bytes | memoryview, ...] = (image,)
+        scan = scan_without_tables(image)
+        if scan is not None:
+            parts = image[:scan], HUFFMAN_TABLES, image[scan:]
+            if not self._without_tables:
+                self._without_tables = True
+                detail = f"frames without Huffman tables: the standard ones, {len(HUFFMAN_TABLES)} bytes, are inserted"
+                self._journal.write([event("camera_tables", self._label, detail, at)])
         utc = self._clock.utc_ns(at)
-        message = CompressedImage(frame_id=self._name, data=image, format=FORMAT)
-        if utc:
-            message.timestamp.FromNanoseconds(utc)
-        stored = self._images.write(camera_topic(self._name), at, utc, message.SerializeToString())
+        self._images.write(self._topic, at, utc, compressed_image(utc, parts, self._rest))
         if self._outage.down:
             self._snapshot.sensor(self._label, "ok", "")
         self._outage.seen(at)
-        if stored:  # else the disk stalls and memory is full: the writer counts it and writes a Gap
-            self._snapshot.image(self._name, at, len(image))
+
+    def _tear(self, at: int) -> None:
+        self.torn += 1
+        self._untold.append(at)
+        self._snapshot.count("images_torn")
+
+    def _tell_torn(self) -> None:
+        if self._untold:
+            self._torn_told = boottime_ns()
+            self._journal.write([gap(self._label, "torn images", self._untold[0], self._untold[-1], len(self._untold))])
+            self._untold.clear()
+
+    def _tell_refused(self, refused: str) -> None:
+        """Once for each answer of the device: it may be opened many times."""
+        if refused and refused != self._refused:
+            self._journal.write([event("camera_settings", self._label, refused)])
+        self._refused = refused
 
     def _missing(self, reason: str) -> None:
+        self._tell_torn()
         self._outage.lost(reason)
         self._snapshot.sensor(self._label, "failed", reason)

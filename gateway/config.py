@@ -13,6 +13,11 @@ from sox.nodes import BadName, check_truck
 SerialPort = Annotated[str, msgspec.Meta(min_length=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 KeyCode = Annotated[int, msgspec.Meta(ge=1, le=767)]  # linux/input-event-codes.h: KEY_MAX
+Count = Annotated[int, msgspec.Meta(ge=1)]
+CameraName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{1,32}\Z")]  # stands in topics, and in the names of exported files
+MOST_CAMERAS = 4  # a Raspberry Pi has four USB ports
+LEAST_RING_BYTES = 1_000_000  # a few images
+MOST_RING_BYTES = 40_000_000  # at an event all of it goes into the writer's memory at once, 48 MB (logbook/segment.py)
 
 
 class ConfigError(ValueError):
@@ -61,26 +66,44 @@ class Camera(msgspec.Struct, forbid_unknown_fields=True):
     """A camera: an MJPEG URL (http://...) or a V4L2 device (/dev/video0). The rest is for V4L2: size and rate of its pictures,
     `exposure` in units of 100 µs and `focus` in the device's own; what is absent is left to the camera (automatic)."""
 
-    name: str
-    source: str
-    width: int | None = None
-    height: int | None = None
+    name: CameraName
+    source: Annotated[str, msgspec.Meta(min_length=1)]
+    width: Count | None = None
+    height: Count | None = None
     fps: Positive | None = None
-    exposure: int | None = None
-    focus: int | None = None
+    exposure: Count | None = None
+    focus: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+    def __post_init__(self) -> None:
+        wanted = self.settings()
+        if ("width" in wanted) != ("height" in wanted):
+            raise ValueError(f"camera {self.name}: width and height go together")
+        if wanted and not self.source.startswith("/dev/"):
+            raise ValueError(f"camera {self.name}: {', '.join(wanted)} can be set on a V4L2 device only, not at {self.source}")
+
+    def settings(self) -> dict[str, float]:
+        """What a V4L2 device is to be set to: those of width, height, fps, exposure and focus that are given."""
+        given = {name: getattr(self, name) for name in ("width", "height", "fps", "exposure", "focus")}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Images(msgspec.Struct, forbid_unknown_fields=True):
-    """Which images are kept: `all`; `distance`, one per `metres` or `seconds`, whichever comes first, and while the truck stands one
-    per `standing_seconds`; `event`, as `distance`, and all of `around_seconds` before and after an event. `ring_bytes` bounds
-    the memory in which images wait for an event."""
+    """Which images are kept (gateway/image_policy.py): `all`; `distance`, one per `metres` or `seconds`, whichever comes first, and while
+    the truck stands one per `standing_seconds`; `event`, as `distance`, and all of `around_seconds` before and after an event.
+    `ring_bytes` bounds the memory in which the images of all cameras together wait for an event."""
 
     policy: Literal["all", "distance", "event"] = "all"
     metres: Positive = 5.0
     seconds: Positive = 10.0
     standing_seconds: Positive = 60.0
     around_seconds: Positive = 10.0
-    ring_bytes: int = 40_000_000
+    ring_bytes: int = MOST_RING_BYTES
+
+    def __post_init__(self) -> None:
+        if self.standing_seconds < self.seconds:
+            raise ValueError(f"standing_seconds {self.standing_seconds:g} is less than seconds {self.seconds:g}")
+        if not LEAST_RING_BYTES <= self.ring_bytes <= MOST_RING_BYTES:
+            raise ValueError(f"ring_bytes is {self.ring_bytes}, not {LEAST_RING_BYTES} to {MOST_RING_BYTES}")
 
 
 class Shock(msgspec.Struct, forbid_unknown_fields=True):
@@ -149,11 +172,22 @@ def load(path: str | Path) -> Truck:
     except (msgspec.DecodeError, UnicodeDecodeError, BadName) as error:
         raise ConfigError(f"{path}: {error}") from error
     _check_ports(path, truck)
+    _check_cameras(path, truck)
     if truck.gpsd is not None and truck.receiver is not None:
         raise ConfigError(f"{path}: [gpsd] and [receiver] are two owners of one receiver: take one of them out")
     if truck.receiver is not None and not 100 <= truck.receiver.period_ms <= 10_000:
         raise ConfigError(f"{path}: period_ms of [receiver] is {truck.receiver.period_ms}, not 100 to 10000")
     return truck
+
+
+def _check_cameras(path: str | Path, truck: Truck) -> None:
+    """Each camera has a name and a source of its own."""
+    if len(truck.cameras) > MOST_CAMERAS:
+        raise ConfigError(f"{path}: {len(truck.cameras)} cameras, not up to {MOST_CAMERAS}")
+    for what in ("name", "source"):
+        said = [getattr(camera, what) for camera in truck.cameras]
+        if twice := sorted({one for one in said if said.count(one) > 1}):
+            raise ConfigError(f"{path}: two [[cameras]] of one {what}: {', '.join(twice)}")
 
 
 def _check_ports(path: str | Path, truck: Truck) -> None:

@@ -1,101 +1,20 @@
-import os
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-from gateway_recording import Bench, Recording, wait_for
+from gateway_camera import Stream, Watching, decoded, jpeg
+from gateway_recording import wait_for
 
 import gateway.camera
-from gateway.camera import Camera, CameraError, open_camera, whole_jpeg
+import sim.camera
+from gateway import config
+from gateway.clock import boottime_ns
+from gateway.jpeg import whole
+from sim.clock import Clock
+from sim.world import World
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def jpeg(number: int) -> bytes:
-    """A small JPEG with its number in a comment segment behind SOI."""
-    picture = np.full((48, 64, 3), number * 7 % 256, dtype=np.uint8)
-    done, data = cv2.imencode(".jpg", picture)
-    assert done
-    whole = data.tobytes()
-    return whole[:2] + b"\xff\xfe\x00\x06" + number.to_bytes(4, "big") + whole[2:]
-
-
-class Stream:
-    """An MJPEG server on loopback that sends what `picture(number)` gives, 20 a second; `sent` keeps it. `stalled`: says nothing."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.picture = jpeg
-        self.stalled = threading.Event()
-        self.stop = threading.Event()
-        self.port = 0
-        self.listen()
-
-    def listen(self) -> None:
-        self.stop.clear()
-        self.listener = socket.create_server(("127.0.0.1", self.port))
-        self.port = self.listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/stream"
-        self.thread = threading.Thread(target=self.accept, daemon=True)
-        self.thread.start()
-
-    def accept(self) -> None:
-        self.listener.settimeout(0.05)
-        while not self.stop.is_set():
-            try:
-                connection, _ = self.listener.accept()
-            except TimeoutError:
-                continue
-            with connection:
-                try:
-                    self.serve(connection)
-                except OSError:
-                    continue  # the reader went; the next one comes
-
-    def serve(self, connection: socket.socket) -> None:
-        connection.recv(4096)
-        if not self.stalled.is_set():
-            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=part\r\n\r\n")
-        while not self.stop.wait(0.05):
-            if self.stalled.is_set():
-                continue
-            data = self.picture(len(self.sent) + 1)
-            self.sent.append(data)
-            head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-            connection.sendall(head.encode() + data + b"\r\n")
-
-    def close(self) -> None:
-        self.stop.set()
-        self.thread.join()
-        self.listener.close()
-
-
-class Watching:
-    """A Camera on a bench, reading a stream."""
-
-    def __init__(self, folder: Path, url: str, since_ns: int | None = None) -> None:
-        self.bench = Bench(folder, cameras=("front",))
-        bench = self.bench
-        self.camera = Camera("front", url, bench.clock, bench.images, bench.journal, bench.snapshot, since_ns)
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.camera.run, args=(self.stop,), daemon=True)
-        self.thread.start()
-
-    def images(self) -> int:
-        return self.bench.snapshot.counts().get("images", 0)
-
-    def state(self) -> str:
-        return self.bench.snapshot.build()["sensors"].get("camera/front", {}).get("state", "")
-
-    def end(self) -> Recording:
-        self.stop.set()
-        self.thread.join()
-        return self.bench.close()
 
 
 @pytest.fixture
@@ -135,14 +54,35 @@ def test_a_camera_that_goes_and_returns_is_a_gap_not_the_end(tmp_path: Path, str
     assert len(recording.events("source_delivers")) == 2
 
 
-def test_torn_images_are_counted_and_not_stored(tmp_path: Path, stream: Stream) -> None:
+def test_torn_images_are_counted_told_as_gaps_and_not_stored(tmp_path: Path, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     stream.picture = lambda number: jpeg(number) if number % 3 else jpeg(number)[:-40]
+    began = boottime_ns()
     watching = Watching(tmp_path, stream.url)
-    wait_for(lambda: watching.images() >= 6 and watching.camera.torn >= 2, "whole and torn images")
-    torn = watching.camera.torn
+    wait_for(lambda: watching.images() >= 16 and watching.camera.torn >= 8, "whole and torn images")
     recording = watching.end()
-    assert all(whole_jpeg(image.data) == image.data for image in recording.decoded("/camera/front"))
-    assert watching.bench.snapshot.counts()["images_torn"] >= torn
+    images = recording.messages["/camera/front"]
+    assert all(whole(memoryview(image.message.data)) == image.message.data for image in images)
+    gaps = recording.gaps("camera/front")
+    assert {gap.reason for gap in gaps} == {"torn images"}
+    assert sum(gap.count for gap in gaps) == watching.camera.torn == watching.count("images_torn")
+    times = [time for gap in gaps for time in (gap.from_boottime_ns, gap.to_boottime_ns)]
+    assert began < times[0] and times == sorted(times)
+    assert gaps[0].count == 1  # the first at once, the others once a second
+    assert len(gaps) <= (times[-1] - times[0]) / gateway.camera.TORN_NS + 2
+    assert watching.count("images_received") == watching.images() + watching.count("images_torn") == len(images) + watching.camera.torn
+
+
+def test_a_stream_of_only_torn_images_is_opened_anew_and_none_of_them_is_lost_from_the_account(
+    tmp_path: Path, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway.camera, "TORN_LIMIT", 3)
+    stream.picture = lambda number: jpeg(number)[:-40]
+    watching = Watching(tmp_path, stream.url)
+    wait_for(lambda: watching.camera.torn >= 7, "torn images over more than one connection")
+    recording = watching.end()
+    assert {event.detail for event in recording.events("source_lost")} == {"only torn images"}
+    torn = [gap for gap in recording.gaps("camera/front") if gap.reason == "torn images"]
+    assert sum(gap.count for gap in torn) == watching.camera.torn == watching.count("images_received")
 
 
 @pytest.mark.parametrize("silent_from_the_start", [True, False])
@@ -158,9 +98,6 @@ def test_a_camera_that_hangs_never_hangs_the_stop(
         wait_for(lambda: watching.images() >= 2, "images")
         stream.stalled.set()
     wait_for(lambda: watching.state() == "failed", "the silence being noticed")
-    watching.stop.set()
-    watching.thread.join(10)
-    assert not watching.thread.is_alive()
     assert watching.end().events("source_lost")
 
 
@@ -170,11 +107,6 @@ def test_what_is_no_camera_is_told_and_tried_again(tmp_path: Path) -> None:
     recording = watching.end()
     assert [event.detail for event in recording.events("source_lost")] == ["cannot be opened"]
     assert recording.decoded("/camera/front") == []
-
-
-def test_a_device_that_does_not_exist_cannot_be_opened() -> None:
-    with pytest.raises(CameraError, match="cannot be opened"):
-        open_camera("/dev/video99")
 
 
 def test_images_missing_since_the_recorder_before_are_a_gap(tmp_path: Path, stream: Stream) -> None:
@@ -195,15 +127,61 @@ def test_an_image_that_memory_cannot_take_is_not_counted_as_one(tmp_path: Path, 
     wait_for(lambda: len(refused) >= 5, "more refused images")
     assert watching.images() == counted and watching.state() == "ok"
     watching.end()
+    assert watching.count("images_received") == counted + watching.count("images_dropped")
 
 
-def test_a_v4l2_camera_that_hangs_does_so_no_longer_than_a_stream() -> None:
-    assert int(os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"]) * 1_000 == gateway.camera.READ_MS
+def test_of_four_cameras_one_that_dies_and_one_that_comes_late_stop_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.camera, "RECONNECT_SECONDS", 0.2)
+    streams = dict(zip(("front", "rear", "left", "right"), [Stream() for _ in range(4)], strict=True))
+    streams["right"].close()
+    watching = Watching(tmp_path, *(stream.url for stream in streams.values()))
+    wait_for(lambda: [watching.state(name) for name in streams] == ["ok", "ok", "ok", "failed"], "three of four")
+    streams["left"].close()
+    streams["right"].listen()
+    wait_for(lambda: [watching.state(name) for name in streams] == ["ok", "ok", "failed", "ok"], "the late one, and the loss")
+    before = {name: len(stream.sent) for name, stream in streams.items()}
+    wait_for(lambda: all(len(streams[name].sent) > before[name] + 5 for name in ("front", "rear", "right")), "images after all that")
+    recording = watching.end()
+    received = watching.count("images_received")
+    assert received == watching.images() == sum(len(recording.decoded(f"/camera/{name}")) for name in streams)
+    assert recording.events("source_failed") == []
+    assert {event.source for event in recording.events("source_lost")} == {"camera/left", "camera/right"}
+    for name, stream in streams.items():
+        order = [stream.sent.index(image.data) for image in recording.decoded(f"/camera/{name}")]
+        assert order == list(range(order[0], order[0] + len(order)))  # of its own stream, none missing
+        assert order[-1] >= before[name] or name == "left"
+        stream.close()
 
 
-def test_a_jpeg_is_whole_from_soi_to_eoi_and_loses_only_padding() -> None:
-    whole = jpeg(1)
-    assert whole_jpeg(whole) == whole
-    assert whole_jpeg(whole + bytes(512)) == whole
-    for torn in (b"", whole[2:], whole[:-2], whole[:100], whole + b"\xff\xd8\x00rest", whole + bytes(8) + b"x"):
-        assert whole_jpeg(torn) is None
+def test_the_simulated_cameras_pictures_arrive_byte_for_byte_and_can_be_seen(tmp_path: Path) -> None:
+    frames: list[sim.camera.Frame] = []
+    camera = sim.camera.Camera(World(1), Clock().now_us, fps=4, keep=frames.append)
+    camera.start()
+    watching = Watching(tmp_path, camera.url)
+    wait_for(lambda: watching.images() >= 4, "pictures")
+    recording = watching.end()
+    camera.stop()
+    sent = {frame.number: frame.jpeg for frame in frames}
+    for image in recording.decoded("/camera/front"):
+        number, _ = sim.camera.read_comment(image.data)
+        assert image.data == sent[number] and decoded(image.data).shape == (720, 1280, 3)
+
+
+def test_images_around_an_event_come_from_the_ring_and_the_account_is_exact(tmp_path: Path, stream: Stream) -> None:
+    stream.picture = lambda number: jpeg(number) if number % 7 else jpeg(number)[:-40]
+    images = config.Images(policy="event", seconds=1.0, standing_seconds=60.0, around_seconds=0.5)
+    watching = Watching(tmp_path, stream.url, images=images)
+    wait_for(lambda: watching.count("images_received") >= 50, "two and a half seconds")
+    at = boottime_ns()
+    watching.policy.event("bookmark", at)
+    wait_for(lambda: watching.count("images_received") >= 75, "more images")
+    recording = watching.end()
+    times = [message.log_time for message in recording.messages["/camera/front"]]
+    assert times == sorted(set(times))
+    around = [number for number, time in enumerate(times) if abs(time - at) <= 500_000_000]
+    kept = [stream.sent.index(recording.decoded("/camera/front")[number].data) for number in around]
+    assert len(kept) >= 3
+    assert kept == [number for number in range(kept[0], kept[-1] + 1) if (number + 1) % 7]  # none but the torn ones is missing
+    counts = watching.bench.snapshot.counts()
+    assert counts["images_received"] == counts["images"] + counts["images_passed_over"] + counts["images_torn"]
+    assert counts["images"] == len(times) and counts["images_passed_over"] > 0
