@@ -227,7 +227,9 @@ class ChipLog:
         if self._positions is not None and source == neo_m9n.SENSOR and state in (frames.ABSENT, frames.FAILED):
             self.entries += self._positions.missing(why or frames.STATES[state])
         if source == IMU and state in STOPPED:
-            self.interrupted(why or frames.STATES[state], Phase.ANEW if reason == POWER_ON_VALUES else Phase.TESTED)
+            # A chip that is set up for the first time is no reason: whatever began anew has told its own.
+            said = why or ("" if state == frames.CONFIGURING else frames.STATES[state])
+            self.interrupted(said, Phase.ANEW if reason == POWER_ON_VALUES else Phase.TESTED)
 
     def gap(self, source: str, reason: str, count: int, ticks: int) -> None:
         """The reader says that `count` samples are missing before the next one (0: it cannot know). Of the IMU it is written when the

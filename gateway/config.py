@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from gateway.parts import PartError, on_own_wires
 from sox.account import Hub, Port
 from sox.nodes import BadName, check_truck
 
@@ -60,6 +61,16 @@ class Bus(msgspec.Struct, forbid_unknown_fields=True):
     uarts: list[str] = []
     chips: list[str] = []
     without: list[str] = []
+
+    def __post_init__(self) -> None:
+        try:
+            on_own_wires(self.i2c, self.chips, self.without, self.uarts)
+        except PartError as error:
+            raise ValueError(f"[bus] {error}") from error
+
+    def ports(self) -> list[str]:
+        """The paths of its serial ports."""
+        return [text.rpartition("=")[0] for text in self.uarts]
 
 
 class Camera(msgspec.Struct, forbid_unknown_fields=True):
@@ -173,6 +184,8 @@ def load(path: str | Path) -> Truck:
         raise ConfigError(f"{path}: {error}") from error
     _check_ports(path, truck)
     _check_cameras(path, truck)
+    if truck.head is not None and truck.bus is not None:
+        raise ConfigError(f"{path}: [head] and [bus] would be two sources of the same readings: take one of them out")
     if truck.gpsd is not None and truck.receiver is not None:
         raise ConfigError(f"{path}: [gpsd] and [receiver] are two owners of one receiver: take one of them out")
     if truck.receiver is not None and not 100 <= truck.receiver.period_ms <= 10_000:
@@ -196,6 +209,7 @@ def _check_ports(path: str | Path, truck: Truck) -> None:
     serial = [(f"port of {name}", part.port) for name, part in parts if part is not None]
     if truck.gpsd is not None and truck.gpsd.device:
         serial.append(("device of [gpsd]", truck.gpsd.device))
+    serial += [("uarts of [bus]", port) for port in (truck.bus.ports() if truck.bus is not None else [])]
     owners: dict[str, str] = {}
     for name, port in serial:
         if port in owners:

@@ -28,12 +28,21 @@ I2C_DRIVERS = {
     "sps30": ("sps30_i2c", "SPS30I2C"),
     "veml7700": ("veml7700", "VEML7700"),
 }
-# Part → module and class of its driver, baud to begin with.
+
+
+class OnUart(NamedTuple):
+    """Module and class of a driver, and the baud to begin with."""
+
+    module: str
+    kind: str
+    baud: int
+
+
 UART_DRIVERS = {
-    "sps30": ("sps30", "SPS30", 115_200),
-    "pms5003": ("pms5003", "PMS5003", 9_600),
-    "neo_m9n": ("neo_m9n", "NEOM9N", 38_400),
-    "first_fleet": ("first_fleet", "FirstFleetBox", 115_200),
+    "sps30": OnUart("sps30", "SPS30", 115_200),
+    "pms5003": OnUart("pms5003", "PMS5003", 9_600),
+    "neo_m9n": OnUart("neo_m9n", "NEOM9N", 38_400),
+    "first_fleet": OnUart("first_fleet", "FirstFleetBox", 115_200),
 }
 OWN_SECTION = {"neo_m9n": "receiver", "first_fleet": "box"}  # parts that the recorder reads as sources of their own
 
@@ -300,11 +309,11 @@ def driver_on_bus(place: Place, bus: Any) -> tuple[Any, ModuleType]:
     return getattr(module, kind)(bus, place.at), module
 
 
-def driver_on_port(place: Place, open_port: Callable[[str, int], Any]) -> tuple[Any, ModuleType]:
-    """The driver of a part on the serial port that `open_port(path, baud)` opens, and its module."""
-    name, kind, baud = UART_DRIVERS[place.part]
+def driver_on_port(place: Place, port: Any) -> tuple[Any, ModuleType]:
+    """The driver of a part on an opened serial port, and its module."""
+    name, kind, _ = UART_DRIVERS[place.part]
     module = importlib.import_module(f"drivers.{name}")
-    return getattr(module, kind)(open_port(str(place.at), baud)), module
+    return getattr(module, kind)(port), module
 
 
 def open_parts(device: str | None, i2c: list[Place], uarts: list[Place]) -> list[Part]:
@@ -313,4 +322,7 @@ def open_parts(device: str | None, i2c: list[Place], uarts: list[Place]) -> list
     if device is not None and i2c:
         bus = LinuxI2C(device)
         parts += [Part(place, *driver_on_bus(place, bus)) for place in i2c]
-    return parts + [Part(place, *driver_on_port(place, lambda port, baud: LinuxUart(port, baud, replug=True))) for place in uarts]
+    for place in uarts:
+        port = LinuxUart(str(place.at), UART_DRIVERS[place.part].baud, replug=True)
+        parts.append(Part(place, *driver_on_port(place, port)))
+    return parts
