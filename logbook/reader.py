@@ -33,12 +33,15 @@ class Message(NamedTuple):
 
 
 class SegmentInfo(NamedTuple):
-    """What a segment holds. Times in ns, 0 if it holds no message (UTC: none with a known UTC); `messages` counts by topic."""
+    """What a segment holds. Times in ns, 0 if it holds no message (UTC: none with a known UTC); `messages` counts by topic.
+    `derived_from`, `derivation`: see Identity; "" in an original."""
 
     segment_id: str
     truck: str
     stream: str
     boot_id: str
+    derived_from: str
+    derivation: str
     first_time: int
     last_time: int
     first_utc: int

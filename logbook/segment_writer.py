@@ -44,12 +44,19 @@ _FILE_MODE = 0o644
 
 
 class Identity(NamedTuple):
-    """What the Metadata record `segment` says."""
+    """What the Metadata record `segment` says. `derived_from` is set in a segment that stands in the place of others (thinned, shrunk, or
+    the record of what was dropped): their ids, with spaces between; `derivation` says how, in the words of who derived it."""
 
     segment_id: str
     truck: str
     stream: str
     boot_id: str
+    derived_from: str = ""
+    derivation: str = ""
+
+    def metadata(self) -> dict[str, str]:
+        """As keys of the record; an original has none of the last two."""
+        return {name: value for name, value in self._asdict().items() if value or name not in ("derived_from", "derivation")}
 
 
 class Entry(NamedTuple):
@@ -95,7 +102,7 @@ def build_head(
     The last record, Metadata `head`, has the CRC-32 of all bytes before it: MCAP's own records before the chunks have none."""
     parts = [records.MAGIC, records.encoded(Header(PROFILE, library))]
     offset = sum(map(len, parts))
-    parts.append(records.encoded(Metadata(SEGMENT, {**identity._asdict(), "format": FORMAT})))
+    parts.append(records.encoded(Metadata(SEGMENT, {**identity.metadata(), "format": FORMAT})))
     segment_metadata = MetadataIndex(offset, len(parts[-1]), SEGMENT)
     schema_ids: dict[str, int] = {}
     schemas: list[Schema] = []
