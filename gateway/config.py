@@ -19,6 +19,7 @@ CameraName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_-]{1,32}\Z")]  # sta
 MOST_CAMERAS = 4  # a Raspberry Pi has four USB ports
 LEAST_RING_BYTES = 1_000_000  # a few images
 MOST_RING_BYTES = 40_000_000  # at an event all of it goes into the writer's memory at once, 48 MB (logbook/segment.py)
+HIGHEST_HZ = 50.0  # of a band: below half of the IMU's 102.27 Hz
 
 
 class ConfigError(ValueError):
@@ -119,23 +120,42 @@ class Images(msgspec.Struct, forbid_unknown_fields=True):
 
 class Shock(msgspec.Struct, forbid_unknown_fields=True):
     """When the body's acceleration is an event: its magnitude within the band of `low_hz` to `high_hz` above `threshold` in m/s²;
-    shocks less than `quiet_seconds` apart are one."""
+    shocks less than `quiet_seconds` apart are one. Why these defaults: gateway/shock.py."""
 
     threshold: Positive = 10.0
     low_hz: Positive = 1.0
     high_hz: Positive = 30.0
     quiet_seconds: Positive = 2.0
 
+    def __post_init__(self) -> None:
+        if not self.low_hz < self.high_hz < HIGHEST_HZ:
+            raise ValueError(f"the band must be low_hz < high_hz < {HIGHEST_HZ:g}, not {self.low_hz:g} to {self.high_hz:g}")
+
+
+class Tilt(msgspec.Struct, forbid_unknown_fields=True):
+    """When the box no longer stands as it was fitted: its axis `up` (of the IMU, hardware.md) more than `angle` degrees from the vertical
+    for `seconds`."""
+
+    angle: Annotated[float, msgspec.Meta(ge=10, le=170)] = 30.0
+    seconds: Positive = 3.0
+    up: Literal["x", "-x", "y", "-y", "z", "-z"] = "z"
+
 
 class Inputs(msgspec.Struct, forbid_unknown_fields=True):
-    """Switches of the truck, as keys of a Linux input device (gpio-keys): key codes of the bookmark button, of the contact that is pressed
-    while the box is open, and of the ignition (pressed while on). `ignition_seconds`: how long it must be off to end the shift."""
+    """Switches of the truck, as keys of Linux input devices (gpio-keys; hardware.md): key codes of the bookmark button, of the contact that
+    is pressed while the box is open, and of the ignition (pressed while on). `ignition_seconds`: how long it must be off to end the
+    shift."""
 
-    device: SerialPort
+    devices: Annotated[list[SerialPort], msgspec.Meta(min_length=1)]
     bookmark: KeyCode | None = None
     opened: KeyCode | None = None
     ignition: KeyCode | None = None
     ignition_seconds: Positive = 5.0
+
+    def __post_init__(self) -> None:
+        codes = [code for code in (self.bookmark, self.opened, self.ignition) if code is not None]
+        if len(set(codes)) < max(1, len(codes)):
+            raise ValueError(f"bookmark, opened and ignition need a key code each, or at least one of them: {codes or 'none'}")
 
 
 class Depot(msgspec.Struct, forbid_unknown_fields=True):
@@ -162,6 +182,7 @@ class Truck(msgspec.Struct, forbid_unknown_fields=True):
     cameras: list[Camera] = []
     images: Images = msgspec.field(default_factory=Images)
     shock: Shock = msgspec.field(default_factory=Shock)
+    tilt: Tilt = msgspec.field(default_factory=Tilt)
     inputs: Inputs | None = None
     depots: list[Depot] = []
     shrink: Literal["no", "huffman", "jpeg-xl"] = "no"  # images, without loss, while the truck is parked
@@ -184,6 +205,9 @@ def load(path: str | Path) -> Truck:
         raise ConfigError(f"{path}: {error}") from error
     _check_ports(path, truck)
     _check_cameras(path, truck)
+    names = [depot.name for depot in truck.depots]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{path}: two [[depots]] of one name: {', '.join(names)}")
     if truck.head is not None and truck.bus is not None:
         raise ConfigError(f"{path}: [head] and [bus] would be two sources of the same readings: take one of them out")
     if truck.gpsd is not None and truck.receiver is not None:

@@ -28,6 +28,14 @@ def written(folder: Path, more: str, hub_port: int = 5222) -> Path:
         ('[box]\nport = "/dev/a"\nfan = 1\n', "fan"),
         ("[gpsd]\nport = 70000\n", "<= 65535 - at `$.gpsd.port`"),
         ('[receiver]\nport = "/dev/a"\nperiod_ms = 0\n', "period_ms of [receiver] is 0"),
+        ("[shock]\nlow_hz = 30\nhigh_hz = 20\n", "low_hz < high_hz < 50, not 30 to 20 - at `$.shock`"),
+        ("[shock]\nhigh_hz = 51\n", "not 1 to 51"),
+        ("[tilt]\nangle = 5\n", ">= 10.0 - at `$.tilt.angle`"),
+        ('[tilt]\nup = "up"\n', "at `$.tilt.up`"),
+        ("[inputs]\ndevices = []\nbookmark = 148\n", "length >= 1 - at `$.inputs.devices`"),
+        ('[inputs]\ndevices = ["/dev/a"]\n', "at least one of them: none"),
+        ('[inputs]\ndevices = ["/dev/a"]\nbookmark = 148\nopened = 148\n', "need a key code each, or at least one of them: [148, 148]"),
+        ('[[depots]]\nname = "a"\nlatitude = 1\nlongitude = 2\n' * 2, "two [[depots]] of one name: a, a"),
     ],
 )
 def test_it_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str, words: str) -> None:
