@@ -81,9 +81,11 @@ class Watched:
         stop = threading.Event()
         thread = threading.Thread(target=self.watch.run, args=(stop,), daemon=True)
         thread.start()
-        wait_for(condition, what)
-        stop.set()
-        thread.join()
+        try:
+            wait_for(condition, what)
+        finally:
+            stop.set()
+            thread.join()
 
     def end(self) -> Recording:
         """What was written, all of it looked at."""
