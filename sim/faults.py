@@ -174,6 +174,7 @@ class Faults:
         self.strikes: list[Strike] = []
         self.cuts = 0  # how often a chip lost its supply
         self._seed = seed
+        self._found: dict[tuple[Any, tuple[str, ...]], list[Strike]] = {}
         for fault in faults:
             self.add(fault)
 
@@ -181,11 +182,16 @@ class Faults:
         """One more, from now on."""
         strike = Strike(fault, random.Random(f"{self._seed} {len(self.strikes)}"))
         self.strikes.append(strike)
+        self._found.clear()
         return strike
 
     def of(self, chip: Any, *kinds: str) -> list[Strike]:
-        """Those of these kinds that name `chip`."""
-        return [strike for strike in self.strikes if strike.fault.kind in kinds and strike.fault.means(chip)]
+        """Those of these kinds that name `chip`. Looked for once: every byte and transfer asks, and a soak has hundreds of faults."""
+        found = self._found.get((chip, kinds))
+        if found is None:
+            found = [strike for strike in self.strikes if strike.fault.kind in kinds and strike.fault.means(chip)]
+            self._found[chip, kinds] = found
+        return found
 
     def powered(self, chip: Any, now_us: int, chip_us: int) -> bool:
         """Whether the chip has its supply; what happened to it until `now_us` (`chip_us` by the chips' clock) is done to it."""

@@ -28,12 +28,12 @@ IMU = "icm20948"
 
 
 class _Journal:
-    """A disk that is always there: what a batch holds is counted and forgotten, so an hour fits in memory; but with `keep_times` those of
-    the IMU's samples are kept."""
+    """A disk that is always there: what a batch holds is counted and forgotten, so an hour fits in memory; of the IMU's samples the times
+    are kept, and the acceleration along x."""
 
-    def __init__(self, keep_times: bool) -> None:
-        self.imu_samples = 0
-        self.imu_times: list[int] | None = [] if keep_times else None  # ns
+    def __init__(self) -> None:
+        self.imu_times: list[int] = []  # ns
+        self.imu_codes: list[int] = []  # raw
         self.missing: Counter[str] = Counter()  # samples by source
         self.gaps: list[pb.Gap] = []
         self.last_ns = 0
@@ -51,12 +51,11 @@ class _Journal:
     def write(self, entries: Sequence[Entry], token: object = None) -> bool:
         for entry in entries:
             if entry.topic == IMU_BLOCK:
-                _, times, _ = block.decode(entry.data)
+                _, times, columns = block.decode(entry.data)
                 assert int(times[0]) > self.last_ns and all(times[1:] > times[:-1]), "times must rise"
                 self.last_ns = int(times[-1])
-                self.imu_samples += len(times)
-                if self.imu_times is not None:
-                    self.imu_times += times.tolist()
+                self.imu_times += times.tolist()
+                self.imu_codes += columns[:, 0].tolist()
             elif entry.topic == GAP:
                 gap = pb.Gap.FromString(entry.data)
                 self.gaps.append(gap)
@@ -77,8 +76,8 @@ class _Journal:
 class SoakedGateway:
     """Answers a head in virtual time as gateway/head.py does: PING, HELLO?, ACK. `journal` has the counts."""
 
-    def __init__(self, folder: Path, keep_times: bool = False) -> None:
-        self.journal = _Journal(keep_times)
+    def __init__(self, folder: Path) -> None:
+        self.journal = _Journal()
         self._sender = LiveSender(folder / "live.sock")
         utc = Clock(system=lambda: None)
         self._snapshot = Snapshot("truck-1", "soak", utc, self._sender)
