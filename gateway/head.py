@@ -9,9 +9,13 @@ so that its samples can be placed in time.
 A hole that remains after asking is real: the ring was full, or the frame was damaged ASKS times in a row. It is written as a Gap.
 
 `durable()` comes from the segment writer's thread after fdatasync; the ACK goes out from the link's own thread, which alone uses the
-port. The log's batch is committed BATCH_SECONDS after its first frame. If the disk stalls, the log keeps its batch, the link stops
-reading, and the head's ring (>= 20 s) holds the rest. It stops speaking, too: to a gateway that speaks the head writes with force, and
-a full line would block it (firmware/link.py).
+port. The log's batch is committed BATCH_SECONDS after its first frame. If the disk stalls, the log keeps its batch.
+
+Live only. When the log holds HELD_FRAMES, or the next one has no way into its batch, the disk has refused for long (the journal's memory
+is full, minutes of frames). The link reads on, so that the live view goes on, but frames are only shown: nothing of them is kept,
+numbered or acknowledged. The head keeps them in its ring, whose oldest drop out when it is full (>= 20 s); it sends each once, whether
+acknowledged or not. When the batch has been taken the head is asked as after any interruption, and sends its ring: what was shown comes
+again and is written, once. What has dropped out is a Gap with the disk's own words.
 
 Ignition off. What the chips had measured must come along, and a head that goes on sampling must not hold the stop. So: a PING; from its
 PONG on SETTLE_SECONDS, in which the head reads what its chips hold; then HELLO?, whose answer names the newest frame in the ring: when
@@ -28,7 +32,9 @@ import serial
 
 from firmware import frames
 from gateway.clock import boottime_ns
-from gateway.head_log import HEAD, HeadLog
+from gateway.disk_trouble import DiskTrouble
+from gateway.head_live import HEAD, HeadLive
+from gateway.head_log import HeadLog
 from gateway.imu_times import HeadClock
 from gateway.journal import Journal
 from gateway.snapshot import Snapshot
@@ -42,7 +48,7 @@ BATCH_SECONDS = 0.5  # of frames in one chunk
 BATCH_FRAMES = 256  # or this many: the ring comes at once after an outage
 DECIDE_SECONDS = 0.25  # longer, where the next drains tell how many IMU samples a gap is (imu_gaps.py)
 DECIDE_FRAMES = 32  # more, the same
-HELD_FRAMES = 1_024  # not read on beyond that, while the disk stalls
+HELD_FRAMES = 1_024  # in the batch that the disk does not take; beyond that live only
 READ_SECONDS = 0.02  # also how late an ACK or a batch can be
 WRITE_SECONDS = 0.5
 REOPEN_SECONDS = 0.5
@@ -120,14 +126,26 @@ class Intake:
 
 
 class HeadLink:
-    """The source: `run(stop)` serves the head at serial port `port` until `stop` is set, then drains it in order.
+    """The source: `run(stop)` serves the head at serial port `port` until `stop` is set, then drains it in order. `disk` says why the disk
+    refuses.
 
     `repeats`, `bad` (frames that did not decode) and `ignored` count frames."""
 
-    def __init__(self, port: str, log: HeadLog, journal: Journal, snapshot: Snapshot, resume: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        port: str,
+        log: HeadLog,
+        journal: Journal,
+        snapshot: Snapshot,
+        resume: Mapping[int, int],
+        disk: DiskTrouble | None = None,
+    ) -> None:
         self._port_name = port
         self._log = log
         self._snapshot = snapshot
+        self._disk = disk or DiskTrouble()
+        self._live: HeadLive | None = None  # while the disk refuses
+        self._refused = ""  # why frames before the next one may be missing
         self._intake = Intake(resume)
         # What the head sampled meanwhile is in its ring: an outage of the link is no gap of its data.
         self._outage = Outage(journal, HEAD)
@@ -206,14 +224,11 @@ class HeadLink:
             self._step(port)
 
     def _step(self, port: serial.Serial) -> None:
-        if self._log.frames >= HELD_FRAMES:  # the disk stalls
-            time.sleep(READ_SECONDS)
-            self._heard = boottime_ns()  # nobody listens: that is no silence of the head
-        else:
-            self._receive(port)
-            self._talk(port)
-        if self._batch_is_due():
-            self._commit()
+        self._receive(port)
+        self._talk(port)
+        due = self._live is not None or self._batch_is_due()
+        if due and not self._commit() and self._live is None and self._log.frames >= HELD_FRAMES:
+            self._live_only()
 
     def _batch_is_due(self) -> bool:
         if not self._log.frames:
@@ -233,7 +248,7 @@ class HeadLink:
         self.bad += self._decoder.bad - bad
         if self._heard == now and self._greeted:
             if self._outage.down:
-                self._snapshot.sensor(HEAD, "ok", "")
+                self._show_state()
             self._outage.seen(now)
 
     def _talk(self, port: serial.Serial) -> None:
@@ -284,6 +299,9 @@ class HeadLink:
             self._pong(frame, now)
         elif frame.type == frames.HELLO:
             self._hello(frame)
+        elif self._live is not None:
+            if frame.boot == self._clock_boot and self._clock.ready:
+                self._live.show(frame, self._clock)
         elif frame.sequence == 0:
             if self._greeted and frame.boot == self._intake.boot and self._log.has_way(frame):
                 self._log.add(frame)
@@ -324,19 +342,21 @@ class HeadLink:
         except (ValueError, KeyError, TypeError):
             self.bad += 1
             return
-        if frame.boot != self._intake.boot:
-            self._acked = 0
-            if not self._commit():  # a batch is of one boot: the disk must take the old one first; the head is asked again
-                return
         self._greeted = True
         self._newest = newest
+        if self._live is not None:
+            return
+        if frame.boot != self._intake.boot:
+            self._acked = 0
+            if not self._commit():  # a batch is of one boot: the disk must take the old one first; the head is asked again then
+                self._live_only()
+                return
         self._intake.hello(frame.boot, oldest)
-        self._log.hello(frame.boot, fields, self._clock)
+        self._log.hello(frame.boot, fields, self._clock, self._refused)
 
     def _numbered(self, port: serial.Serial, frame: frames.Frame) -> None:
-        if self._greeted and not self._log.has_way(frame):  # it comes again when the disk goes on
-            self._intake.disconnected()
-            self._ask(port)
+        if self._greeted and not self._log.has_way(frame):
+            self._live_only()
             return
         decision = self._intake.decide(frame.boot, frame.sequence)
         if decision == REPEAT:
@@ -354,11 +374,36 @@ class HeadLink:
             if not self._log.frames:
                 self._batch_began = boottime_ns()
             if self._intake.hole is not None:
-                self._log.missing(*self._intake.hole, frame)
+                first, last, reason = self._intake.hole
+                self._log.missing(first, last, self._refused or reason, frame)
+            self._refused = ""
             self._log.add(frame)
 
+    # --- the batch
+
     def _commit(self) -> bool:
-        return self._log.commit()
+        if not self._log.commit():
+            return False
+        if self._live is not None:  # the disk goes on: what was only shown is asked for, and written
+            self._live = None
+            self._refused = self._disk.reason()
+            self._show_state()
+            self._intake.disconnected()
+            self._greeted = False
+            self._hello_sent = 0
+        return True
+
+    def _live_only(self) -> None:
+        self._live = self._log.live()
+        self._intake.disconnected()
+        self._show_state()
+
+    def _show_state(self) -> None:
+        """Of a head that answers."""
+        if self._live is None:
+            self._snapshot.sensor(HEAD, "ok", "")
+        else:
+            self._snapshot.sensor(HEAD, "degraded", f"live only: {self._disk.reason()}")
 
 
 def _seconds_since(moment_ns: int) -> float:

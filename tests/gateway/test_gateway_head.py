@@ -1,6 +1,5 @@
 import termios
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -342,26 +341,6 @@ def test_a_head_that_greets_unasked_behind_a_frame_of_its_new_boot_is_taken_up(t
     wait_for(lambda: head.acknowledged > 5, "acknowledgements of the new boot")
     recording = linked.end()
     assert sorted(number for boot, number in recording.sequences().elements() if boot == BOOT + 1) == list(range(1, head.sequence + 1))
-
-
-def test_a_stalled_disk_is_not_taken_for_a_silent_head_and_nothing_is_said_to_it(
-    tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway.head, "SILENCE_SECONDS", 0.3)
-    monkeypatch.setattr(gateway.head, "PING_SECONDS", 0.1)
-    monkeypatch.setattr(gateway.head, "HELD_FRAMES", 10)
-    linked = Linked(tmp_path, head)
-    wait_for(lambda: head.acknowledged > 5, "acknowledgements")
-    monkeypatch.setattr(linked.bench.journal, "has_room", lambda: False)
-    wait_for(lambda: linked.log.frames >= 10, "the link holding on")
-    time.sleep(0.1)  # a step under way
-    pings = head.pings
-    time.sleep(0.6)  # two silences, six PINGs
-    assert head.pings == pings
-    monkeypatch.undo()
-    recording = linked.end()
-    everything_once(recording, head)
-    assert recording.events("source_lost") == []
 
 
 def test_a_head_that_hangs_is_opened_anew_and_told_once(tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,20 @@ def test_a_gap_of_lost_frames_is_counted_in_frames_and_in_samples(tmp_path: Path
     assert {gap.reason for gap in recording.gaps(IMU)} == {"ring full"}
 
 
+@pytest.mark.parametrize("seed", range(30, 34))
+def test_what_a_ring_lost_while_the_disk_refused_for_half_a_minute_is_counted_to_the_sample(tmp_path: Path, seed: int) -> None:
+    sending = Sending(tmp_path, seed, (seed % 4 - 2) * 0.01)
+    sending.head.run(75)
+    sending.losing = True
+    sending.head.run(30)
+    sending.losing = False
+    sending.head.run(2)
+    recording = sending.end()
+    check(recording, sending)
+    assert sum(gap.count for gap in recording.gaps("head")) == len(sending.lost_frames) > 400
+    assert {gap.reason for gap in recording.gaps(IMU)} == {"ring full"}, "exactly: without a doubt"
+
+
 def test_drains_that_end_with_a_full_frame_are_whole_and_lose_nothing(tmp_path: Path) -> None:
     sending = Sending(tmp_path, 21, 0.0)
     sending.head.run(11)
