@@ -1,6 +1,6 @@
-"""`cruisers segment`: look at segment files, check them, recover what a dead recorder left. Never touches a file being written.
+"""`cruisers segment`: look at segment files, check and recover them, export what they hold. Never touches a file being written.
 
-Exit codes, as `mcap recover` has them: 0 clean, 1 failed (or something is wrong), 2 usage, 3 recovered with loss."""
+Exit codes, as `mcap recover` has them: 0 clean, 1 failed (or something is wrong), 2 usage, 3 done, and something is missing."""
 
 import json
 import sys
@@ -17,6 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from logbook import block, channels, files
+from logbook.export import Report as Exported
+from logbook.export import Wanted, export
+from logbook.export_files import Exists
+from logbook.progress import bar
 from logbook.reader import Message, SegmentError, info, read, verify
 from logbook.recovery import DAMAGED_SUFFIX, SEGMENT_SUFFIX, Busy, Report, recover
 from logbook.segment_writer import OPEN_SUFFIX
@@ -38,7 +42,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a line inste
 
 @app.command("ls")
 def list_segments(paths: Paths, as_json: Json = False) -> None:
-    """List segments: state, chunks, messages, time span (s), size."""
+    """List segments: state, chunks, messages, time span (s), size.
+
+    Example: cruisers segment ls /var/spool/cruisers
+    """
     rows = [_row(path) for path in _segments(paths)]
     if as_json:
         _print_json(rows)
@@ -65,7 +72,10 @@ def print_messages(
     limit: Annotated[int | None, typer.Option("--limit", min=0, help="At most so many messages.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the messages of all whole chunks: boot time (s), topic, content."""
+    """Print the messages of all whole chunks: boot time (s), topic, content.
+
+    Example: cruisers segment cat 000001-readings.mcap --topic /event --topic /gap
+    """
     if not path.is_file():
         _refuse(f"{path}: no such file")
     try:
@@ -81,15 +91,22 @@ def print_messages(
 
 @app.command("doctor")
 def check_segments(paths: Paths, as_json: Json = False) -> None:
-    """Check every mark, checksum and message of sealed segments; name open ones that wait for recovery."""
+    """Check every mark, checksum and message of sealed segments; name open ones that wait for recovery.
+
+    Example: cruisers segment doctor /var/spool/cruisers
+    """
     results: list[dict[str, Any]] = []
-    for path in _segments(paths):
-        try:
-            state = _state(path)
-            problems = [state] if state == BEING_WRITTEN else verify(path)
-        except OSError as error:
-            state, problems = "unreadable", [str(error)]
-        results.append({"path": str(path), "state": state, "problems": problems})
+    found = _segments(paths)
+    with bar() as progress:
+        progress.begin("checking", sum(map(_size, found)))
+        for path in found:
+            try:
+                state = _state(path)
+                problems = [state] if state == BEING_WRITTEN else verify(path)
+            except OSError as error:
+                state, problems = "unreadable", [str(error)]
+            results.append({"path": str(path), "state": state, "problems": problems})
+            progress.done(_size(path))
     # A file being written is no illness in a spool; it is one where it was named.
     ill = [result for result in results if result["problems"] and (result["state"] != BEING_WRITTEN or _named(result["path"], paths))]
     if as_json:
@@ -104,22 +121,30 @@ def check_segments(paths: Paths, as_json: Json = False) -> None:
 
 @app.command("recover")
 def recover_segments(paths: Paths, as_json: Json = False) -> None:
-    """Seal what a dead recorder left open, keeping every whole chunk. Sealed files and files being written are left alone."""
+    """Seal what a dead recorder left open, keeping every whole chunk. Sealed files and files being written are left alone.
+
+    Example: cruisers segment recover /var/spool/cruisers
+    """
     reports: list[Report] = []
     failed = False
-    for path in _segments(paths):
-        if not path.name.endswith(OPEN_SUFFIX):
-            if _named(str(path), paths):
-                _refuse(f"{path}: is not an open segment")
-            continue
-        try:
-            reports.append(recover(path))
-        except Busy as error:
-            failed = failed or _named(str(path), paths)
-            print(f"{error}: left alone", file=sys.stderr)
-        except OSError as error:
-            failed = True
-            print(f"{path}: {error}", file=sys.stderr)
+    found = _segments(paths)
+    sealed = [path for path in found if not path.name.endswith(OPEN_SUFFIX) and _named(str(path), paths)]
+    if sealed:
+        _refuse(f"{sealed[0]}: is not an open segment")
+    left_open = [path for path in found if path.name.endswith(OPEN_SUFFIX)]
+    with bar() as progress:
+        progress.begin("recovering", sum(map(_size, left_open)))
+        for path in left_open:
+            size = _size(path)
+            try:
+                reports.append(recover(path))
+            except Busy as error:
+                failed = failed or _named(str(path), paths)
+                print(f"{error}: left alone", file=sys.stderr)
+            except OSError as error:
+                failed = True
+                print(f"{path}: {error}", file=sys.stderr)
+            progress.done(size)
     if as_json:
         _print_json(_report_dict(report) for report in reports)
     else:
@@ -131,6 +156,102 @@ def recover_segments(paths: Paths, as_json: Json = False) -> None:
         raise typer.Exit(FAILED)
     if not all(report.lossless for report in reports):
         raise typer.Exit(LOSS)
+
+
+@app.command("export")
+def export_segments(
+    paths: Paths,
+    parquet: Annotated[Path | None, typer.Option(metavar="DIR", help="A Parquet file a table, units in the fields' metadata.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="DIR", help="A CSV file a table, units in the header.")] = None,
+    gpx: Annotated[Path | None, typer.Option(metavar="FILE", help="The trucks' tracks, in a new segment behind each gap.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The pictures, and index.csv. People can be recognised in them: personal data.")
+    ] = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="The IMU as raw numbers only, with how to read them: less than half the size.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object that says what was done.")] = False,
+) -> None:
+    """Write what segments hold as tables, tracks and pictures, in the order of time, each message once.
+
+    Tables: imu, one for each slow sensor, position, event, gap, health, clock,
+    trim, box_frames. Each row has UTC (by the best clock of its boot in these
+    segments, empty without one), boot time, numbers in SI units or the reason
+    why there is none, the raw ones beside them, truck, boot and segment.
+
+    Example: cruisers segment export /var/spool/cruisers --parquet tables --gpx tracks.gpx
+    """
+    wanted = Wanted(parquet, csv, gpx, images, compact, force)
+    if not any((parquet, csv, gpx, images)):
+        _refuse("export to what? --parquet, --csv, --gpx or --images")
+    chosen: list[Path] = []
+    skipped: list[Path] = []
+    try:
+        for path in _segments(paths):
+            state = _state(path)
+            (skipped if state == BEING_WRITTEN else chosen).append(path)
+            if state in (BEING_WRITTEN, NOT_SEALED):
+                print(f"{path}: {state}: {'skipped' if state == BEING_WRITTEN else 'read as it is'}", file=sys.stderr)
+        with bar() as progress:
+            report = export(chosen, wanted, progress.begin, progress.done)
+    except Exists as error:
+        _refuse(str(error))
+    except OSError as error:
+        _fail(str(error))
+    for note in report.losses.notes:
+        print(note, file=sys.stderr)
+    lost = {name: count for name, count in vars(report.losses).items() if name != "notes" and count}
+    if lost:
+        print(f"missing: {'; '.join(f'{_LOST[name]}: {count}' for name, count in lost.items())}", file=sys.stderr)
+    if as_json:
+        _print_json([_exported(report, skipped, lost)])
+    else:
+        _tell(report, wanted)
+    if any(_named(str(path), paths) for path in skipped):
+        raise typer.Exit(FAILED)
+    if lost:
+        raise typer.Exit(LOSS)
+
+
+_LOST = {
+    "unreadable": "files that cannot be read",
+    "damaged": "damaged stretches of files",
+    "messages": "messages without sense",
+    "images": "pictures that are not the camera's bytes",
+    "gaps": "gaps told by the trucks (table gap)",
+}
+
+
+def _tell(report: Exported, wanted: Wanted) -> None:
+    """What was exported, for people."""
+    table = Table("table", box=None, pad_edge=False)
+    table.add_column("rows", justify="right")
+    for name, count in report.rows.items():
+        table.add_row(name, f"{count:,}")
+    if report.rows and (wanted.parquet or wanted.csv):
+        Console().print(table)
+    if wanted.gpx:
+        unknown = f", {report.without_time} left out: their UTC is not known" if report.without_time else ""
+        print(f"{report.points} points in {wanted.gpx}{unknown}")
+    if wanted.images:
+        print(f"{report.images} pictures in {wanted.images}")
+    print(f"{report.segments} segments exported")
+
+
+def _exported(report: Exported, skipped: list[Path], lost: dict[str, int]) -> dict[str, Any]:
+    """The same for machines."""
+    told = {name: value for name, value in vars(report).items() if name != "losses"}
+    paths = {"files": list(map(str, report.files)), "skipped": list(map(str, skipped))}
+    return {**told, **paths, "missing": lost, "notes": report.losses.notes}
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where it cannot be asked."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _segments(paths: list[Path]) -> list[Path]:

@@ -2,6 +2,11 @@
 
 import fcntl
 import json
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -101,3 +106,32 @@ def test_wrong_use_is_one_line_and_2(make_open) -> None:
     (sealed.parent / "x.mcap").write_bytes(b"junk")
     assert run("cat", sealed.parent / "x.mcap").exit_code == 1
     assert run("ls", sealed.parent).exit_code == 1
+
+
+def test_every_command_has_help_of_80_columns_with_an_example() -> None:
+    for command in ("ls", "cat", "doctor", "recover", "export"):
+        result = run(command, "--help")
+        assert result.exit_code == 0 and f"Example: cruisers segment {command} " in result.stdout
+        assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "personal data" in run("export", "--help").stdout
+
+
+@pytest.mark.parametrize("command", ["doctor", "recover", "export"])
+def test_long_work_shows_a_bar_on_a_terminal_and_nothing_anywhere_else(make_open, command: str, tmp_path: Path) -> None:
+    made = make_open(channels.READINGS, 4)
+    path = made.path_open if command == "recover" else recover(made.path_open).path
+    arguments = [sys.executable, "-m", "logbook.tool", command, str(path), *(["--csv", str(tmp_path / "t")] if command == "export" else [])]
+    terminal, line = pty.openpty()
+    subprocess.run(
+        arguments, stdout=subprocess.PIPE, stderr=line, env={**os.environ, "TERM": "xterm", "COLUMNS": "80"}, timeout=30, check=False
+    )
+    os.close(line)
+    shown = b""
+    with suppress(OSError):  # EIO: all has been read, the other end is closed
+        while part := os.read(terminal, 4096):
+            shown += part
+    os.close(terminal)
+    assert {"doctor": b"checking", "recover": b"recovering", "export": b"exporting"}[command] in shown
+    if command != "recover":
+        piped = subprocess.run([*arguments, "--force"] if command == "export" else arguments, capture_output=True, timeout=30, check=False)
+        assert b"ing" not in piped.stderr.replace(b"missing", b"")
