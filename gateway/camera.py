@@ -32,6 +32,7 @@ READ_MS = 3_000  # a camera gives at least a frame a second; also the longest a 
 RECONNECT_SECONDS = 1.0
 TORN_LIMIT = 20  # torn frames in a row: the stream has lost its frame borders, open it anew
 TORN_NS = 1_000_000_000  # from Gap to Gap about torn frames
+UTC_NS = 1_000_000_000  # for so long a mapping to UTC is used: to ask for one costs as much as all else that we do with a frame
 FORMAT = "jpeg"
 
 # V4L2's controls, in the order of setting: (our name, property, what must be off before it can be set, and its value for off).
@@ -165,6 +166,7 @@ class Camera:
         self._outage = Outage(journal, self._label, grace_seconds=READ_MS / 1000, since_ns=since_ns)
         self._refused = ""
         self._without_tables = False
+        self._mapping = clock.mapping(0)
         self._untold: list[int] = []  # boot times of torn frames that no Gap tells of yet
         self._torn_told = 0
         self.torn = 0
@@ -219,11 +221,16 @@ class Camera:
                 self._without_tables = True
                 detail = f"frames without Huffman tables: the standard ones, {len(HUFFMAN_TABLES)} bytes, are inserted"
                 self._journal.write([event("camera_tables", self._label, detail, at)])
-        utc = self._clock.utc_ns(at)
+        utc = self._utc_ns(at)
         self._images.write(self._topic, at, utc, compressed_image(utc, parts, self._rest))
         if self._outage.down:
             self._snapshot.sensor(self._label, "ok", "")
         self._outage.seen(at)
+
+    def _utc_ns(self, at: int) -> int:
+        if at - self._mapping.boottime_ns >= UTC_NS:
+            self._mapping = self._clock.mapping(at)
+        return self._mapping.utc_ns + at - self._mapping.boottime_ns if self._mapping.utc_ns else 0
 
     def _tear(self, at: int) -> None:
         self.torn += 1

@@ -100,7 +100,8 @@ class ImagePolicy:
         """Takes one image of the camera `topic`, of boot time `log_time`; the images of one camera come in the order of their times."""
         with self._lock:
             notes = self._decide(topic, _Image(log_time, publish_time, data, False))
-        self._journal.write(notes)  # not under the lock: who observes the journal may tell an event
+        if notes:  # not under the lock: who observes the journal may tell an event
+            self._journal.write(notes)
 
     def event(self, kind: str, at_ns: int) -> None:
         """Something of `kind` happened at boot time `at_ns` (gateway.events.Events.subscribe): what is around it is kept. Told twice it

@@ -21,6 +21,7 @@ from logbook.channels import camera_topic
 from logbook.schemas import cruisers_pb2 as pb
 from logbook.segment import Segments
 from logbook.segment_writer import SegmentWriter
+from sim.route import Route
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -149,6 +150,18 @@ def test_a_fix_that_goes_leaves_the_time_and_one_that_comes_back_brings_the_way_
     bench.drive(40, 42, 10.0)
     assert bench.seconds()[-9:] == [9.5, 10, 10.5, 11, 21, 31, 40.5, 41, 41.5]  # two seconds are extrapolated from the fix at 9 s
     assert bench.told.events() == []
+
+
+def test_on_a_collection_round_no_seven_metres_stay_unseen_and_not_one_image_in_fifty_is_kept() -> None:
+    bench, route = Bench(DISTANCE), Route(seed=1)
+    for number in range(600 * 30):
+        at = number * SECOND // 30
+        if number % 30 == 0:
+            bench.travel.drive(at, route.motion(at / SECOND).speed)
+        bench.take(at)
+    places = [route.motion(second).distance for second in bench.seconds()]
+    assert max(after - before for before, after in pairwise(places)) < 7  # 5 m, and what a fix a second does not know of starting
+    assert places[-1] / 7 < len(places) < bench.counts["images_received"] / 50
 
 
 def test_without_an_event_only_what_is_due_is_kept_after_it_has_waited() -> None:

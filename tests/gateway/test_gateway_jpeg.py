@@ -1,6 +1,7 @@
 """What is stored of a camera's bytes, and the message around them."""
 
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,3 +102,16 @@ def test_the_message_made_around_an_image_is_the_librarys_own(size: int, utc: in
     made = compressed_image(utc, (memoryview(image)[:5], image[5:]), rest)
     assert CompressedImage.FromString(made) == message
     assert len(made) == message.ByteSize() + (2 if not size else 0)  # the library leaves empty data out
+
+
+def test_an_image_is_copied_once_between_opencvs_array_and_the_writer() -> None:
+    frame = np.frombuffer(jpeg(1)[:-2] + bytes(4_000_000) + b"\xff\xd9", np.uint8).reshape(1, -1)
+    tracemalloc.start()
+    try:
+        image = whole(frame.reshape(-1).data)
+        assert image is not None and scan_without_tables(image) is None
+        message = compressed_image(0, (image,), b"")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(message) <= peak < 1.01 * len(message)
