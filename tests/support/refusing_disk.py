@@ -60,6 +60,10 @@ class Refused:
         """Boot time of the newest acceleration in the live view."""
         return int(self.bench.snapshot.build()["values"].get("acceleration_x", {}).get("boottime_ns", 0))
 
+    def durable(self) -> int:
+        """The newest frame on disk."""
+        return max(token[1] for token in self.bench.durable if isinstance(token, tuple))
+
     def live_only(self) -> bool:
         """Whether the disk has refused for long."""
         return self.state().get("state") == "degraded"
