@@ -6,15 +6,19 @@ Promise: a segment is `receipted` only when the center's receipt said `stored` w
     sealed ──PUT answered 200/201──> uploaded ──announcement accepted by the hub──> announced ──receipt: stored──> receipted
       ^  └──refused REFUSALS_MAX times──> refused (set aside: visible, tried again every SET_ASIDE_SECONDS, blocks nothing)
       └────────────receipt: refused (bounded by the same count)─────────────┘
+    sealed or refused ──a segment derived from it was found──> superseded (thinned, shrunk or dropped: never sent, its file may go)
 
 Durability: SQLite, WAL, synchronous=FULL: a change that returned is on disk. Order of changes: a step is written down only after it
 happened, so a cut repeats a step and never skips one; segment ids are item ids on the hub, so a repeated step is harmless.
+
+Derived segments (gateway/sweeper.py) take the place of their originals, in the same commit: in the order of upload, and in the counters of
+what was dropped. An original that is on its way or delivered is not replaced: then the derived one is superseded.
 
 Recovery: nothing in here is the only copy. A ledger that is missing, damaged or of another version is put aside (`.damaged`) and
 begun anew: the folder says which segments exist, the receipts node says which of them are delivered, the rest is uploaded again.
 
 Limits: rows of deleted segments are removed and counted, so the ledger is as long as the spool is. The order of upload is the order of
-entry (`seq`), not a clock: only after a rebuild does it rest on the files' modification times.
+entry (`seq`, or the `place` inherited from an original), not a clock: only after a rebuild does it rest on the files' modification times.
 """
 
 import json
@@ -24,12 +28,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.clock import boottime_ns
+from gateway.sweeper_derivation import ORIGINAL, Derivation
 from sox.segments import STORED, Receipt
 
 REFUSALS_MAX = 5  # refusals of one segment (by the hub's web server, its slot service or the center) until it is set aside
 SET_ASIDE_SECONDS = 6 * 3600.0  # a hub wrongly configured for a day must not lose a segment for ever; 16 MB per 6 h cost little
-VERSION = 1
-STATES = ("sealed", "uploaded", "announced", "receipted", "refused")
+LEDGER_NAME = "ledger.sqlite"
+VERSION = 2
+STATES = ("sealed", "uploaded", "announced", "receipted", "refused", "superseded")
+KEEP_EVERY_MOST = 64  # thinning ends there: at 30 images a second one in two seconds is left
 
 SCHEMA = """
 CREATE TABLE segments (
@@ -40,21 +47,35 @@ CREATE TABLE segments (
   size INTEGER NOT NULL,
   sha256 TEXT,
   first_boottime_ns INTEGER, last_boottime_ns INTEGER, first_utc_ns INTEGER, last_utc_ns INTEGER,
-  state TEXT NOT NULL DEFAULT 'sealed' CHECK (state IN ('sealed', 'uploaded', 'announced', 'receipted', 'refused')),
+  state TEXT NOT NULL DEFAULT 'sealed' CHECK (state IN ('sealed', 'uploaded', 'announced', 'receipted', 'refused', 'superseded')),
   url TEXT,
   refusals INTEGER NOT NULL DEFAULT 0,
   reason TEXT NOT NULL DEFAULT '',
   answered TEXT NOT NULL DEFAULT '',
   changed_boot TEXT NOT NULL,
-  changed_boottime_ns INTEGER NOT NULL
+  changed_boottime_ns INTEGER NOT NULL,
+  place INTEGER,
+  keep_every INTEGER NOT NULL DEFAULT 1,
+  shrunk INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX by_state ON segments (state, seq);
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
 
+# Counters for ever of what the sweeper did with segments that were not delivered; bytes are those it freed.
+DROPPED = (
+    "thinned_images", "thinned_bytes", "dropped_images", "dropped_images_bytes", "dropped_readings", "dropped_readings_bytes",
+    "shrunk_segments", "shrunk_bytes",
+)  # fmt: skip
+_SEGMENTS = "SELECT * FROM segments"
+_ORDER = "ifnull(place, seq), seq"
+_UNSENT = "state IN ('sealed', 'refused')"
+
+
 class Segment(NamedTuple):
-    """One row. `path` is relative to the spool; times are BOOTTIME ns and UTC ns (0 = unknown), all None until described."""
+    """One row. `path` is relative to the spool; times are BOOTTIME ns and UTC ns (0 = unknown), all None until described. `place`: the
+    `seq` of the original whose place it has. `keep_every` and `shrunk`: how far thinning and shrinking have come with it."""
 
     seq: int
     segment_id: str
@@ -73,15 +94,20 @@ class Segment(NamedTuple):
     answered: str
     changed_boot: str
     changed_boottime_ns: int
+    place: int | None
+    keep_every: int
+    shrunk: int
 
 
 class Found(NamedTuple):
-    """A sealed segment as the folder shows it."""
+    """A sealed segment as the folder shows it; `derived_from` are the ids of those in whose place it stands."""
 
     segment_id: str
     path: str
     stream: str
     size: int
+    derived_from: tuple[str, ...] = ()
+    derivation: Derivation = ORIGINAL
 
 
 class Description(NamedTuple):
@@ -96,13 +122,15 @@ class Description(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Rows and bytes by state, what the sweeper deleted so far, and the segments set aside (at most 20, oldest first)."""
+    """Rows and bytes by state, what the sweeper deleted so far, the segments set aside (at most 20, oldest first), and what was dropped for
+    ever, by reason (DROPPED)."""
 
     segments: dict[str, int]
     bytes: dict[str, int]
     deleted_segments: int
     deleted_bytes: int
     set_aside: list[dict[str, str]]
+    dropped: dict[str, int]
 
 
 def kernel_boot_id() -> str:
@@ -140,14 +168,43 @@ class Ledger:
         """Enter segments that are not yet known, in the order given, in one commit."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany(
-                "INSERT OR IGNORE INTO segments (segment_id, path, stream, size, changed_boot, changed_boottime_ns) VALUES (?,?,?,?,?,?)",
-                [(*segment, self._boot, self._now()) for segment in found],
-            )
+            for segment in _originals_first(list(found)):
+                self._enter(segment)
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+    def _enter(self, found: Found) -> None:
+        """One segment; if it is derived, in the place of its originals."""
+        entered = self._db.execute(
+            "INSERT OR IGNORE INTO segments (segment_id, path, stream, size, keep_every, shrunk, changed_boot, changed_boottime_ns)"
+            " VALUES (?,?,?,?,?,?,?,?)",
+            (*found[:4], found.derivation.keep_every, found.derivation.shrink != "no", self._boot, self._now()),
+        )
+        originals = [row for identity in found.derived_from if (row := self.segment(identity)) is not None]
+        if not entered.rowcount or not originals:
+            return
+        if any(original.state not in ("sealed", "refused") for original in originals):
+            self._change("state='superseded'", (), "segment_id=?", (found.segment_id,))
+            return
+        for original in originals:
+            self._change("state='superseded', reason=?", (found.segment_id,), "segment_id=?", (original.segment_id,))
+        place = min(original.seq if original.place is None else original.place for original in originals)
+        self._change("place=?", (place,), "segment_id=?", (found.segment_id,))
+        self._count(found, sum(original.size for original in originals) - found.size)
+
+    def _count(self, found: Found, freed: int) -> None:
+        match found.derivation.kind:
+            case "thinning":
+                self._add_to("thinned_images", found.derivation.dropped)
+                self._add_to("thinned_bytes", freed)
+            case "drop":
+                self._add_to(f"dropped_{found.stream}", found.derivation.dropped)
+                self._add_to(f"dropped_{found.stream}_bytes", freed)
+            case "shrink":
+                self._add_to("shrunk_segments", 1)
+                self._add_to("shrunk_bytes", freed)
 
     def known(self) -> set[str]:
         """The ids of all rows."""
@@ -175,7 +232,7 @@ class Ledger:
         """
         rows = self._db.execute(
             "SELECT * FROM segments WHERE state='sealed' OR (state='refused' AND (changed_boot<>? OR changed_boottime_ns<=?))"
-            " ORDER BY stream<>'readings', seq",
+            f" ORDER BY stream<>'readings', {_ORDER}",
             (self._boot, self._now() - int(set_aside_seconds * 1e9)),
         )
         return next((segment for row in rows if (segment := Segment(*row)).segment_id not in skip), None)
@@ -240,22 +297,68 @@ class Ledger:
     # -- for the sweeper
 
     def deletable(self, limit: int = 100) -> list[Segment]:
-        """Receipted segments, oldest first: the only ones that may be deleted."""
-        return [Segment(*row) for row in self._db.execute("SELECT * FROM segments WHERE state='receipted' ORDER BY seq LIMIT ?", (limit,))]
+        """Receipted segments, oldest first."""
+        return self._rows(f"state='receipted' ORDER BY {_ORDER} LIMIT ?", limit)
+
+    def superseded(self, limit: int = 100) -> list[Segment]:
+        """Segments in whose place others stand: their files may go. Nothing but these and the receipted may be deleted."""
+        return self._rows(f"state='superseded' ORDER BY {_ORDER} LIMIT ?", limit)
+
+    def to_thin(self, limit: int = 100) -> list[Segment]:
+        """Images that are not sent: the least thinned first, of them the oldest."""
+        return self._rows(
+            f"{_UNSENT} AND stream='images' AND keep_every BETWEEN 1 AND ? ORDER BY keep_every, {_ORDER} LIMIT ?",
+            KEEP_EVERY_MOST // 2,
+            limit,
+        )
+
+    def to_shrink(self, limit: int = 100) -> list[Segment]:
+        """Images that were not yet sent or shrunk, newest first: the oldest are sent next."""
+        return self._rows(
+            "state='sealed' AND stream='images' AND keep_every>0 AND NOT shrunk ORDER BY ifnull(place, seq) DESC LIMIT ?", limit
+        )
+
+    def to_drop(self, stream: str, limit: int = 100) -> list[Segment]:
+        """Segments of `stream` that are not sent, oldest first; records of what was dropped are not among them."""
+        return self._rows(f"{_UNSENT} AND stream=? AND keep_every>0 ORDER BY {_ORDER} LIMIT ?", stream, limit)
+
+    def drop_records(self, stream: str, limit: int = 100) -> list[Segment]:
+        """Records of what was dropped from `stream` that are not sent, oldest first."""
+        return self._rows(f"{_UNSENT} AND stream=? AND keep_every=0 ORDER BY {_ORDER} LIMIT ?", stream, limit)
+
+    def images_left(self) -> int:
+        """Segments with images that are not delivered, those on their way included."""
+        where = "stream='images' AND keep_every>0 AND state NOT IN ('receipted', 'superseded')"
+        return int(self._db.execute(f"SELECT COUNT(*) FROM segments WHERE {where}").fetchone()[0])
+
+    def unsent(self, segment_ids: Iterable[str]) -> set[str]:
+        """Those of `segment_ids` that are neither delivered nor on their way nor superseded."""
+        found = (self.segment(identity) for identity in segment_ids)
+        return {row.segment_id for row in found if row is not None and row.state in ("sealed", "refused")}
+
+    def tried(self, segment_id: str, keep_every: int, shrunk: bool) -> None:
+        """Thinning to `keep_every`, or shrinking, would gain nothing: it is not tried again."""
+        self._db.execute(
+            "UPDATE segments SET keep_every=max(keep_every, ?), shrunk=max(shrunk, ?) WHERE segment_id=? AND keep_every>0",
+            (keep_every, shrunk, segment_id),
+        )
 
     def forget(self, segment_ids: Iterable[str]) -> int:
-        """Receipted segments whose files are gone: their rows become counters, in one commit. Others stay. Returns how many went."""
+        """Receipted and superseded segments whose files are gone: rows of the first become counters, those of the second were counted
+        when they were superseded. In one commit; others stay. Returns how many went."""
         gone = 0
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for segment_id in segment_ids:
                 row = self._db.execute(
-                    "DELETE FROM segments WHERE segment_id=? AND state='receipted' RETURNING size", (segment_id,)
+                    "DELETE FROM segments WHERE segment_id=? AND state IN ('receipted', 'superseded') RETURNING state, size", (segment_id,)
                 ).fetchone()
-                if row is not None:
-                    gone += 1
+                if row is None:
+                    continue
+                gone += 1
+                if row[0] == "receipted":
                     self._add_to("deleted_segments", 1)
-                    self._add_to("deleted_bytes", row[0])
+                    self._add_to("deleted_bytes", row[1])
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
@@ -273,6 +376,7 @@ class Ledger:
             counters.get("deleted_segments", 0),
             counters.get("deleted_bytes", 0),
             [{"segment_id": segment_id, "reason": reason} for segment_id, reason in aside],
+            {name: counters.get(name, 0) for name in DROPPED},
         )
 
     # -- item ids of the nodes that keep one item
@@ -283,6 +387,9 @@ class Ledger:
         first = max(row[0] if row else 1, at_least)
         self._db.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('next_item_id', ?)", (first + count,))
         return first
+
+    def _rows(self, where: str, *values: object) -> list[Segment]:
+        return [Segment(*row) for row in self._db.execute(f"{_SEGMENTS} WHERE {where}", values)]
 
     def _add_to(self, counter: str, amount: int) -> None:
         self._db.execute(
@@ -295,6 +402,22 @@ class Ledger:
             f"UPDATE segments SET {assignments}, changed_boot=?, changed_boottime_ns=? WHERE {where}",
             (*values, self._boot, self._now(), *keys),
         )
+
+
+def _originals_first(found: list[Found]) -> list[Found]:
+    """The same segments, each behind those in whose place it stands: a clock that stepped may have given them any order."""
+    waiting = {segment.segment_id: segment for segment in found}
+    ordered: list[Found] = []
+
+    def enter(segment: Found) -> None:
+        for identity in segment.derived_from:
+            if (original := waiting.pop(identity, None)) is not None:
+                enter(original)
+        ordered.append(segment)
+
+    while waiting:
+        enter(waiting.pop(next(iter(waiting))))
+    return ordered
 
 
 class _Damaged(Exception):

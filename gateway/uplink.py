@@ -16,7 +16,6 @@ receipted. A second SIGTERM ends it at once. Exit codes: 0 ended in order, 1 no 
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
@@ -25,20 +24,21 @@ import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from gateway import config
 from gateway.clock import boottime_ns
-from gateway.ledger import Ledger, Totals
+from gateway.ledger import LEDGER_NAME, Ledger, Totals
 from gateway.live import LiveError, LiveReceiver
 from gateway.uplink_announcer import REPEAT_SECONDS, Announcer, Receipts
 from gateway.uplink_arguments import Parser, seconds
 from gateway.uplink_books import Books
 from gateway.uplink_bulk import Bulk
+from gateway.uplink_desk import Desk
 from gateway.uplink_link import Link
-from gateway.uplink_scan import scan
+from gateway.uplink_lock import InUse, lock
 from gateway.uplink_sender import Numbers, Sender
-from gateway.uplink_socket import SOCKET_NAME, Refused, serve
+from gateway.uplink_socket import SOCKET_NAME, serve
 from gateway.uplink_status import write_json
 from logbook.quantities import TABLE
 from sox import nodes
@@ -50,9 +50,7 @@ from sox.segments import announcements_device
 LOOK_SECONDS = 1.0  # a sealed segment is noticed, and the status replaced, this often
 DRAIN_LOOK_SECONDS = 0.2
 TROUBLE_NS = 2 * int(BACK_OFF_MOST_SECONDS * 1e9)  # a trouble that has not come again for this long is over
-ASK_MOST = 1000  # segments in one answer to the sweeper
-LEDGER_NAME = "ledger.sqlite"
-LOCK_NAME = "uplink.lock"
+LOCK_SECONDS = 3.0  # the sweeper may hold the lock for one step, while there was no uplink (gateway/sweeper_stand_in.py)
 STATUS_NAME = "uplink.json"
 
 log = logging.getLogger("uplink")
@@ -73,12 +71,11 @@ class Uplink:
         pace = pace or Pace()
         self._truck = truck
         self._spool = Path(truck.spool)
-        self._lock = _lock(self._spool / LOCK_NAME)
+        self._lock = lock(self._spool, LOCK_SECONDS)
         self._live = LiveReceiver(truck.live_socket)
         self._books = Books(Ledger(self._spool / LEDGER_NAME))
         self._back_off_first = pace.back_off_first
         self._look_seconds = pace.look_seconds
-        self._known: set[str] | None = None
         self._scans = 0
         self._scribe = ThreadPoolExecutor(1, "status")  # writes in the order asked: the last status is the last one written
         self._troubles: dict[str, tuple[int, str]] = {}  # by task: when (BOOTTIME ns), what
@@ -92,12 +89,14 @@ class Uplink:
         self._announcer = Announcer(truck.name, self._books, self._link, self._receipts, pace.repeat_seconds, pace.back_off_first)
         self._bulk = Bulk(self._spool, truck.hub.ca_file, self._books, self._link, self._announcer.wake, pace.back_off_first)
         self._receipts.on_refused = self._bulk.wake.set
+        self._desk = Desk(self._spool, truck.name, self._books, lambda: self._bulk.leased, self._bulk.wake.set)
+        self._bulk.taken = lambda: self._desk.taken.keys()
 
     async def run(self, drain_seconds: float = 0.0) -> None:
         """Run until `stop()`, then drain for up to `drain_seconds`, then end in order."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._live.fileno(), self._snapshot)
-        server = await serve(self._spool, self._answer)
+        server = await serve(self._spool, self._desk)
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "hub": self._link.run,
             "live": self._sender.run,
@@ -205,18 +204,7 @@ class Uplink:
 
     async def _scan_for_ever(self) -> None:
         while True:
-            if self._known is None:
-                self._known = await self._books(Ledger.known)
-            found, present = await asyncio.to_thread(scan, self._spool, self._truck.name, self._known)
-            if found:
-                await self._books(Ledger.add, found)
-                self._known.update(segment.segment_id for segment in found)
-                self._bulk.wake.set()
-            gone = self._known - present - {segment.segment_id for segment in found}
-            if gone:
-                # Receipted: the sweeper deleted it and could not say so. Others stay in the ledger: bulk or the center will say.
-                await self._books(Ledger.forget, sorted(gone))
-                self._known -= gone
+            await self._desk.look()
             self._scans += 1
             try:  # at the end it looks at once, and oftener: the recorder has just sealed
                 async with asyncio.timeout(self._look_seconds):
@@ -224,24 +212,6 @@ class Uplink:
                 await asyncio.sleep(min(DRAIN_LOOK_SECONDS, self._look_seconds))
             except TimeoutError:
                 continue
-
-    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """A request of the sweeper (gateway/uplink_socket.py); raises Refused."""
-        try:
-            return await self._answer_from_ledger(request)
-        except sqlite3.OperationalError as error:
-            raise Refused(f"ledger: {error}") from error
-
-    async def _answer_from_ledger(self, request: dict[str, Any]) -> dict[str, Any]:
-        match request:
-            case {"ask": "deletable", "limit": int(limit)} if 0 < limit <= ASK_MOST:
-                segments = await self._books(Ledger.deletable, limit)
-                free = [segment for segment in segments if segment.segment_id != self._bulk.leased]
-                return {"segments": [{"segment_id": s.segment_id, "path": s.path, "size": s.size} for s in free]}
-            case {"tell": "deleted", "segment_ids": list(identities)} if all(isinstance(i, str) for i in identities):
-                present = (await asyncio.to_thread(scan, self._spool, self._truck.name, set(identities)))[1]
-                return {"forgotten": await self._books(Ledger.forget, [i for i in identities if i not in present])}
-        raise Refused("unknown request")
 
     # -- status
 
@@ -256,7 +226,7 @@ class Uplink:
 
     def _status(self, totals: Totals) -> dict[str, Any]:
         """What people see. Delivered for ever = `receipted` + `deleted_segments`; backlog = not receipted, set aside ones included."""
-        undelivered = [state for state in totals.segments if state != "receipted"]
+        undelivered = [state for state in totals.segments if state not in ("receipted", "superseded")]
         now = boottime_ns()
         disk = [trouble for at, trouble in self._troubles.values() if now - at < TROUBLE_NS]
         troubles = [trouble for trouble in (self._link.problem, self._receipts.problem, self._announcer.problem, *disk) if trouble]
@@ -275,6 +245,7 @@ class Uplink:
             "backlog_bytes": sum(totals.bytes[state] for state in undelivered),
             "deleted_segments": totals.deleted_segments,
             "deleted_bytes": totals.deleted_bytes,
+            "dropped": totals.dropped,
             "set_aside": totals.set_aside,
             **self._bulk.status(),
             "announcements": self._announcer.announcements,
@@ -282,21 +253,6 @@ class Uplink:
             "last_receipt": self._receipts.last,
             "ledger_rebuilt": self._books.rebuilt,
         }
-
-
-class InUse(Exception):
-    """Another uplink holds this spool's ledger."""
-
-
-def _lock(path: Path) -> IO[str]:
-    """The spool's lock, held until closed or killed; raises InUse."""
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise InUse(f"another uplink already works on {path.parent}") from error
-    return file
 
 
 def _check(truck: config.Truck) -> None:

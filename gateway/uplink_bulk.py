@@ -14,6 +14,7 @@ on, and the task pauses a little, so that a hub that refuses everything is not h
 
 import asyncio
 import logging
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,7 @@ class Bulk:
         self._link = link
         self._uploaded = uploaded
         self._back_off_first = back_off_first
+        self.taken: Callable[[], Collection[str]] = tuple  # ids of segments that the sweeper has in hand
         self._failures: dict[str, int] = {}
         self._waiting: dict[str, float] = {}  # segment id -> time of the event loop before which it is not tried
         self.wake = asyncio.Event()
@@ -76,6 +78,8 @@ class Bulk:
             segment = await self._books(Ledger.next_upload, self._skip())
             if segment is None:
                 await self._idle()
+            elif segment.segment_id in self.taken():  # since the ledger was asked; from here to `uploading` nothing waits
+                continue
             elif await self._upload(segment):
                 in_a_row = 0
             else:
@@ -94,7 +98,7 @@ class Bulk:
     def _skip(self) -> frozenset[str]:
         now = asyncio.get_running_loop().time()
         self._waiting = {segment: until for segment, until in self._waiting.items() if until > now}
-        return frozenset(self._waiting)
+        return frozenset(self._waiting).union(self.taken())
 
     async def _upload(self, segment: Segment) -> bool:
         """One try; True if the web server took the whole of it."""

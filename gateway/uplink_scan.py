@@ -1,17 +1,22 @@
-"""Which sealed segments the spool holds, and what their bytes say. Only names ending in `.mcap` count: `.open` is still being written."""
+"""Which sealed segments the spool holds, and what their bytes say. Only names ending in `.mcap` count: `.open` is still being written.
+Folders whose names begin with a dot (the sweeper's work) are not looked into."""
 
 import hashlib
+import logging
 import os
 import re
 from pathlib import Path
 from typing import BinaryIO
 
 from gateway.ledger import Description, Found
+from gateway.sweeper_derivation import derivation_of, derived_identity
 from logbook import reader
 
 _FILE = re.compile(r"(\d{6,})-([a-z]+)\.mcap")
 _FOLDER = re.compile(r"[A-Za-z0-9-]+")
 _READ_BYTES = 1 << 20
+
+log = logging.getLogger("uplink")
 
 
 class Unreadable(Exception):
@@ -34,6 +39,11 @@ def segment_id(truck: str, folder: str, file: str) -> str:
     return f"{truck}-{folder}-{file.removesuffix('.mcap')}"
 
 
+def present_ids(spool: Path, truck: str) -> set[str]:
+    """The ids of all sealed segments."""
+    return {segment_id(truck, *key) for key in sealed_paths(spool)}
+
+
 def scan(spool: Path, truck: str, known: set[str]) -> tuple[list[Found], set[str]]:
     """Sealed segments not in `known`, oldest first (by modification time, then by number), and the ids of all."""
     paths = {segment_id(truck, *key): (key, entry) for key, entry in sealed_paths(spool).items()}
@@ -46,8 +56,21 @@ def scan(spool: Path, truck: str, known: set[str]) -> tuple[list[Found], set[str
             continue
         match = _FILE.fullmatch(file)
         assert match  # sealed_paths lists no others
-        new.append(((stat.st_mtime_ns, folder, int(match[1])), Found(identity, f"{folder}/{file}", match[2], stat.st_size)))
-    return [found for _, found in sorted(new)], set(paths)
+        found = _derived(Path(entry.path), Found(identity, f"{folder}/{file}", match[2], stat.st_size))
+        new.append(((stat.st_mtime_ns, folder, int(match[1])), found))
+    return [found for _, found in sorted(new, key=lambda item: item[0])], set(paths)
+
+
+def _derived(path: Path, found: Found) -> Found:
+    """`found` with what the file says about its originals. A file that cannot be read now is an original until it can be sent."""
+    try:
+        identity = derived_identity(path)
+        if identity is None:
+            return found
+        return found._replace(derived_from=tuple(identity.derived_from.split()), derivation=derivation_of(identity))
+    except (OSError, ValueError) as error:
+        log.warning("%s: not known in whose place it stands: %s", path, error)
+        return found
 
 
 def describe(path: Path) -> Description:

@@ -1,38 +1,30 @@
 """The sweeper against the real ledger socket: what it deletes, and above all what it does not."""
 
-import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from gateway_sweeper_parts import truck, uplink
 
-from gateway import sweeper
-from gateway.config import Hub, Truck
+from gateway import sweeper, sweeper_events, sweeper_work
 from gateway.ledger import Description, Found, Ledger
 from gateway.sweeper import Sweeper
-from gateway.uplink_socket import SOCKET_NAME, NoUplink, Refused, ask, serve
+from gateway.uplink_socket import SOCKET_NAME, Line, NoUplink, Refused
 from sox.segments import Receipt
 
 pytestmark = pytest.mark.timeout(60)
 
 SIZE = 1000
 FOLDER = "aaaaaaaa-bbbbbbbb"
-
-
-def truck(spool: Path, quota: int) -> Truck:
-    hub = Hub(domain="hub.test", host="127.0.0.1", port=1, ca_file="/ca", password_file="/password")
-    return Truck(name="truck-1", spool=str(spool), live_socket=str(spool / "live"), hub=hub, spool_quota_bytes=quota, free_reserve_bytes=0)
 
 
 def fill(spool: Path, count: int, receipted: set[int]) -> Ledger:
@@ -55,54 +47,26 @@ def present(spool: Path) -> list[int]:
     return sorted(int(path.name[:6]) for path in (spool / FOLDER).glob("*.mcap"))
 
 
-@contextmanager
-def uplink(spool: Path, ledger: Ledger) -> Iterator[None]:
-    """The uplink's side of the socket, answering from `ledger` in a thread of its own."""
-
-    async def handler(request: dict[str, Any]) -> dict[str, Any]:
-        if request.get("ask") == "deletable":
-            return {"segments": [{"segment_id": s.segment_id, "path": s.path, "size": s.size} for s in ledger.deletable(request["limit"])]}
-        if request.get("tell") == "deleted":
-            return {"forgotten": ledger.forget(request["segment_ids"])}
-        raise Refused("unknown request")
-
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(serve(spool, handler))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        server.close()
-        loop.run_until_complete(server.wait_closed())
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-            loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
-        loop.close()
-
-
 def test_it_deletes_receipted_segments_oldest_first_and_only_as_many_as_needed(tmp_path: Path) -> None:
     ledger = fill(tmp_path, 10, receipted=set(range(1, 11)))
     with uplink(tmp_path, ledger):
         work = Sweeper(truck(tmp_path, quota=7 * SIZE))
         assert work.sweep() is None
     assert present(tmp_path) == [4, 5, 6, 7, 8, 9, 10]
-    assert (work.deleted_segments, work.deleted_bytes) == (3, 3 * SIZE)
+    assert [work.status(None)[name] for name in ("deleted_segments", "deleted_bytes")] == [3, 3 * SIZE]
     assert (ledger.totals().deleted_segments, ledger.totals().deleted_bytes) == (3, 3 * SIZE)
 
 
-def test_it_never_deletes_an_unreceipted_segment_however_full_the_disk_is(tmp_path: Path) -> None:
+def test_a_quota_never_costs_readings_and_the_status_says_that_it_presses(tmp_path: Path) -> None:
     ledger = fill(tmp_path, 5, receipted={2, 4})
     with uplink(tmp_path, ledger):
         problem = Sweeper(truck(tmp_path, quota=0)).sweep()
     assert present(tmp_path) == [1, 3, 5]
-    assert problem == f"{3 * SIZE} bytes too much, and nothing more is receipted"
+    assert problem == f"{3 * SIZE} bytes too much, and only readings are left: they go for the last 0 bytes of the disk alone"
 
 
 def test_receipted_files_that_cannot_go_do_not_hide_the_others_and_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    bad = sweeper.BATCH + 10
+    bad = sweeper_work.BATCH + 10
     ledger = fill(tmp_path, bad + 2, receipted=set(range(1, bad + 3)))
     for number in range(1, bad + 1):
         (tmp_path / FOLDER / f"{number:06d}-readings.mcap").write_bytes(b"not what was receipted")
@@ -111,7 +75,7 @@ def test_receipted_files_that_cannot_go_do_not_hide_the_others_and_are_told_once
         for _ in range(3):
             problem = work.sweep()
     assert present(tmp_path) == list(range(1, bad + 1))
-    assert problem is not None and "nothing more is receipted" in problem
+    assert problem is not None and "only readings are left" in problem
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == bad
     work.write_status(problem)
     assert json.loads((tmp_path / "sweeper.json").read_text())["kept"] == bad
@@ -159,15 +123,15 @@ def test_a_dead_uplinks_socket_file_is_no_uplink(tmp_path: Path) -> None:
     finally:
         os.chdir(here)
     left.close()
-    with pytest.raises(NoUplink, match="Connection refused"):
-        ask(tmp_path, {"ask": "deletable", "limit": 1})
+    with pytest.raises(NoUplink, match="Connection refused"), Line(tmp_path) as line:
+        line.ask({"ask": "deletable", "limit": 1})
 
 
 @pytest.mark.parametrize("path", ["../outside.mcap", "/etc/passwd", f"{FOLDER}/000001-readings.mcap.open", f"{FOLDER}/../x-y.mcap"])
 def test_a_path_that_is_no_sealed_segment_is_kept(tmp_path: Path, path: str) -> None:
     (tmp_path / FOLDER).mkdir()
-    work = Sweeper(truck(tmp_path, quota=0))
-    assert work._delete([{"segment_id": "s", "path": path, "size": 0}], 1) == []
+    work = sweeper_work.Work(truck(tmp_path, quota=0))
+    assert not work._delete(sweeper_work.Offered("s", path, 0, 1), "deletable")
     assert len(work.kept) == 1
 
 
@@ -181,17 +145,17 @@ def test_a_file_that_is_not_the_receipted_one_is_kept(tmp_path: Path) -> None:
     with uplink(tmp_path, ledger):
         work = Sweeper(truck(tmp_path, quota=0))
         work.sweep()
-    assert present(tmp_path) == [1, 2] and outside.exists() and work.deleted_segments == 0
+    assert present(tmp_path) == [1, 2] and outside.exists() and work.status(None)["deleted_segments"] == 0
 
 
 def test_only_the_same_user_may_ask(tmp_path: Path) -> None:
     ledger = fill(tmp_path, 1, receipted={1})
-    with uplink(tmp_path, ledger):
+    with uplink(tmp_path, ledger), Line(tmp_path) as line:
         assert stat.S_IMODE((tmp_path / SOCKET_NAME).stat().st_mode) == 0o600
         with pytest.raises(Refused, match="unknown request"):
-            ask(tmp_path, {"ask": "the impossible"})
-        assert ask(tmp_path, {"ask": "deletable", "limit": 1})["segments"] == [
-            {"segment_id": f"truck-1-{FOLDER}-000001-readings", "path": f"{FOLDER}/000001-readings.mcap", "size": SIZE}
+            line.ask({"ask": "the impossible"})
+        assert line.ask({"ask": "deletable", "limit": 1})["segments"] == [
+            {"segment_id": f"truck-1-{FOLDER}-000001-readings", "path": f"{FOLDER}/000001-readings.mcap", "size": SIZE, "keep_every": 1}
         ]
 
 
@@ -201,6 +165,7 @@ def test_the_process_sweeps_as_soon_as_the_uplink_is_back_and_ends_in_order(tmp_
     config = tmp_path / "truck.toml"
     config.write_text(
         f'name = "truck-1"\nspool = "{spool}"\nlive_socket = "{tmp_path}/live"\nspool_quota_bytes = {SIZE}\nfree_reserve_bytes = 0\n'
+        "thinning_reserve_bytes = 0\n"
         '[hub]\ndomain = "hub.test"\nhost = "127.0.0.1"\nport = 1\nca_file = "/ca"\npassword_file = "/password"\n'
     )
     process = subprocess.Popen([sys.executable, "-m", "gateway.sweeper", str(config), "--every", "0.1"], stderr=subprocess.PIPE, text=True)
@@ -234,3 +199,17 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.05)
+
+
+def test_every_field_of_the_status_is_in_the_table_of_formats_md(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    table = text[text.index("| in sweeper.json | meaning |") :].split("\n\n")[0]
+    told = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert told == set(Sweeper(truck(tmp_path, quota=0)).status(None))
+
+
+def test_every_kind_of_event_that_the_gateway_writes_either_protects_images_or_is_of_the_machinery() -> None:
+    gateway = Path(__file__).parents[2] / "gateway"
+    written = {kind for path in gateway.glob("*.py") for kind in re.findall(r'\bevent\(\s*"(\w+)"', path.read_text())}
+    assert written - sweeper_events.MACHINERY == {"ignition_on", "ignition_off"}
+    assert "shock" not in sweeper_events.MACHINERY

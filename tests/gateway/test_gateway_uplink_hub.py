@@ -260,7 +260,7 @@ async def test_segments_and_live_values_travel_to_the_center_and_only_its_receip
     said = await ended(process)
     assert process.returncode == 0, said
     final = truck.status()
-    assert final["segments"] == {"sealed": 0, "uploaded": 0, "announced": 0, "receipted": 4, "refused": 0}
+    assert {state: count for state, count in final["segments"].items() if count} == {"receipted": 4}
     assert (final["backlog_bytes"], final["backlog_segments"], final["connected"]) == (0, 0, False)
     assert final["last_receipt"]["segment_id"] == silent
     sender.close()
@@ -289,7 +289,7 @@ async def test_sigkill_at_any_moment_loses_nothing_and_live_ids_still_rise(truck
     process.send_signal(signal.SIGTERM)
     said = await ended(process, 40)
     assert process.returncode == 0, said
-    assert truck.status()["segments"] == {"sealed": 0, "uploaded": 0, "announced": 0, "receipted": len(sealed), "refused": 0}
+    assert {state: count for state, count in truck.status()["segments"].items() if count} == {"receipted": len(sealed)}
     assert sorted(center.held) == sorted(sealed)
     for identity, data in center.held.items():
         assert (truck.spool / FOLDER / f"{identity.removeprefix(f'kill-{FOLDER}-')}.mcap").read_bytes() == data

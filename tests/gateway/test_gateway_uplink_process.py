@@ -168,4 +168,4 @@ async def test_without_a_hub_it_goes_on_trying_and_the_status_says_why(tmp_path:
     await until(said)
     work.stop()
     await running
-    assert json.loads(status.read_text())["segments"] == {"sealed": 1, "uploaded": 0, "announced": 0, "receipted": 0, "refused": 0}
+    assert {state for state, count in json.loads(status.read_text())["segments"].items() if count} == {"sealed"}
