@@ -1,4 +1,4 @@
-"""The few operations by which a segment reaches the disk, in one place so that tests can let the disk fail. All raise OSError."""
+"""The few operations by which a segment reaches the disk, in one place so that tests can let the disk fail or forget. All raise OSError."""
 
 import fcntl
 import os
@@ -8,6 +8,12 @@ from itertools import islice
 from pathlib import Path
 
 _MOST_PARTS = os.sysconf("SC_IOV_MAX")
+_FILE_MODE = 0o644
+
+
+def create(path: Path) -> int:
+    """A new file open for appending; FileExistsError if there is one."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, _FILE_MODE)
 
 
 def write_whole(fd: int, *parts: bytes) -> None:
@@ -20,6 +26,40 @@ def write_whole(fd: int, *parts: bytes) -> None:
                 views[0] = views[0][written:]
                 break
             written -= len(views.popleft())
+
+
+def write_at(fd: int, data: bytes, offset: int) -> None:
+    """Overwrites a few bytes of a file that is not open for appending."""
+    if os.pwrite(fd, data, offset) != len(data):
+        raise OSError(f"short write of {len(data)} bytes at {offset}")
+
+
+def truncate(fd: int, size: int) -> None:
+    """Cuts the file to `size` bytes."""
+    os.ftruncate(fd, size)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Gives a file another name of its folder."""
+    old.rename(new)
+
+
+def remove(path: Path) -> None:
+    """Takes a file's name away."""
+    path.unlink()
+
+
+def read_from_disk(fd: int, size: int) -> bytes:
+    """The file's `size` bytes as the disk has them. What a dead writer left in the page cache is written first, then the cache is dropped:
+    after a failed fsync Linux keeps pages there, marked clean, that never reached the disk and would be gone after the next power cut."""
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    parts = []
+    offset = 0
+    while offset < size and (part := os.pread(fd, size - offset, offset)):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
 
 
 def sync_data(fd: int) -> None:

@@ -1,9 +1,16 @@
 """Makes an ordinary sealed segment of a file whose writer died (logbook/segment.py, "Recovery"), and says what is missing.
 
-Can itself be cut at any moment: it appends and overwrites only what is damaged, so the next run starts from the same whole chunks."""
+Can itself be cut at any moment: it appends and overwrites only what is damaged, so the next run starts from the same whole chunks.
+
+What it reads is what the disk has (files.read_from_disk): pages that a failed fsync left in the cache, marked clean, are no data. A file
+that its writer left because the disk refused ends where the next file of the stream says (After.chunks): what stands behind it was written
+again there, and nothing is missing at its end."""
 
 import os
+import re
+import sys
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +18,18 @@ from google.protobuf.message import DecodeError
 
 from logbook import channels, files, records
 from logbook.closing import closing_of_file
-from logbook.scan import TORN, UNFINISHED_SEAL, ZEROS, Chunk, Scan, Stretch, chunk_messages, scan
+from logbook.scan import TORN, UNFINISHED_SEAL, ZEROS, Chunk, Scan, Stretch, chunk_messages, scan, scan_head
 from logbook.schemas.cruisers_pb2 import Gap, HeadFrames
-from logbook.segment_writer import HEAD_FRAMES, OPEN_SUFFIX, Entry, Head, SegmentWriter, head_frames_metadata
+from logbook.segment_writer import FOLDER, HEAD_FRAMES, OPEN_SUFFIX, Entry, Head, SegmentWriter, head_frames_metadata
 
 DAMAGED_SUFFIX = ".damaged"
 SEGMENT_SUFFIX = ".mcap"
+
+# No writer makes a segment so large (16 MB and a chunk): a larger file is a damaged file system's and is not read into memory.
+MAX_SEGMENT_BYTES = 2 * records.MAX_CHUNK_BYTES
+_HEAD_BYTES = 65_536  # a head is 4 to 12 kB
+
+_NAME = re.compile(rf"(?P<number>[0-9]+)-(?P<stream>[a-z]+){re.escape(SEGMENT_SUFFIX)}(?P<open>{re.escape(OPEN_SUFFIX)})?")
 
 
 class Busy(BlockingIOError):
@@ -55,7 +68,10 @@ def recover(path_open: Path) -> Report:
     try:
         if not files.try_lock(fd):
             raise Busy(f"{path_open} is being written")
-        data = path_open.read_bytes()
+        size = os.fstat(fd).st_size
+        if size > MAX_SEGMENT_BYTES:
+            return _set_aside(path_open, b"", f"{size} bytes are no segment")
+        data = files.read_from_disk(fd, size)
         found = scan(data)
         if found.head is None:
             return _set_aside(path_open, data, found.head_problem)
@@ -71,7 +87,8 @@ def recover(path_open: Path) -> Report:
 def recover_spool(spool: Path) -> list[Report]:
     """Recovers every open file of a spool that nobody writes. One that the disk refuses is reported and left for the next time."""
     reports = []
-    for path_open in sorted(Path(spool).glob(f"*/*{SEGMENT_SUFFIX}{OPEN_SUFFIX}")):
+    opened = [folder / name.string for folder in _folders(spool) for name in _names(folder) if name["open"]]
+    for path_open in sorted(opened):
         try:
             reports.append(recover(path_open))
         except Busy:
@@ -84,14 +101,35 @@ def recover_spool(spool: Path) -> list[Report]:
 def last_head_frames(spool: Path) -> dict[int, int]:
     """head_boot -> newest sequence that is durable in any segment of the spool. Raises OSError.
 
-    Reads only the end of each sealed file (`head_frames`), so a spool of weeks takes a second, and all of open or damaged ones."""
+    Reads the end of the newest sealed segment of each folder, which speaks for the older ones too; more only where the newest do not
+    (recovered ones, and those of before `scope`), and all of open or damaged ones. A file that the disk cannot read is passed over: its
+    frames are asked for again, and may then stand twice, but are not lost."""
     newest: dict[int, int] = {}
-    for path in sorted(Path(spool).glob(f"*/*-{channels.READINGS}{SEGMENT_SUFFIX}*")):
-        if DAMAGED_SUFFIX in path.name:  # set aside: what it holds is not delivered, so its frames are asked for again
-            continue
-        for boot, sequence in _head_frames(path).items():
-            newest[boot] = max(sequence, newest.get(boot, 0))
+    for folder in _folders(spool):
+        names = [name for name in _names(folder) if name["stream"] == channels.READINGS]
+        for name in sorted(names, key=lambda name: int(name["number"]), reverse=True):
+            try:
+                numbers, of_folder = _head_frames(folder / name.string)
+            except OSError as error:
+                print(f"recovery: {folder / name.string}: {error}", file=sys.stderr, flush=True)
+                continue
+            for boot, sequence in numbers.items():
+                newest[boot] = max(sequence, newest.get(boot, 0))
+            if of_folder:
+                break
     return newest
+
+
+def _folders(spool: Path) -> Iterator[Path]:
+    """The folders of a spool; none where there is no spool."""
+    if spool.is_dir():
+        with os.scandir(spool) as entries:
+            yield from (Path(entry.path) for entry in entries if entry.is_dir())
+
+
+def _names(folder: Path) -> Iterator[re.Match[str]]:
+    """The segments' names in a folder, sealed and open; not what was set aside (its frames are not delivered)."""
+    return filter(None, map(_NAME.fullmatch, os.listdir(folder)))
 
 
 def _seal(fd: int, path: Path, data: bytes, found: Scan, head: Head) -> Report:
@@ -99,22 +137,26 @@ def _seal(fd: int, path: Path, data: bytes, found: Scan, head: Head) -> Report:
     if found.closing is not None and not found.damage and zlib.crc32(memoryview(data)[: found.closing.data_end]) == found.closing.data_crc:
         # Only the rename was missing.
         files.sync_all(fd)
-        path.with_name(path.name + OPEN_SUFFIX).rename(path)
+        files.rename(path.with_name(path.name + OPEN_SUFFIX), path)
         files.sync_folder(path.parent)
         return Report(path, kept_chunks=len(found.chunks), reason="sealed but not renamed")
 
-    chunks, damage = _keepable(data, found)
+    went_on = _went_on(path, head)
+    chunks, damage = _keepable(data, found, went_on)
     end = max([found.head_end, *(chunk.end for chunk in chunks), *(scar.end for scar in found.scars)])
     inner = [stretch for stretch in damage if stretch.end <= end]
     tail = _tail_reason(found, end, damage)
     report = Report(path, kept_chunks=len(chunks), cut_bytes=len(data) - end if tail else 0)
     report.damaged_chunks = sum(_chunks_missing(stretch, chunks) for stretch in inner)
     counts = _messages_missing(data, chunks, inner, found.scars)
-    report.gaps = [_damage_gap(stretch, count, chunks, head.identity.stream) for stretch, count in zip(inner, counts, strict=True)]
+    report.gaps = [_damage_gap(stretch, count, chunks, head) for stretch, count in zip(inner, counts, strict=True)]
     report.reason = "; ".join([*(gap.reason for gap in report.gaps), *([tail] if tail else [])]) or "not sealed"
-    if tail or (found.closing is None and found.tail != UNFINISHED_SEAL):
+    if went_on is not None and (chunks[-1].sequence if chunks else 0) >= went_on:
+        report.reason = "; ".join([*(gap.reason for gap in report.gaps), "left at a disk error, written on in the next segment"])
+        report.cut_bytes = 0  # no loss: all of it stands in the next one
+    elif tail or (found.closing is None and found.tail != UNFINISHED_SEAL):
         reason = f"writer ended without sealing: {tail}, {report.cut_bytes} bytes cut" if tail else "writer ended without sealing"
-        last = max((chunk.head.last_time for chunk in chunks), default=0)
+        last = max((chunk.head.last_time for chunk in chunks), default=head.after.boottime_ns)
         report.gaps.append(Gap(source=head.identity.stream, reason=reason, from_boottime_ns=last))
 
     scars = [(stretch.start, records.scar(stretch.start, stretch.end - stretch.start)) for stretch in inner]
@@ -131,7 +173,7 @@ def _seal(fd: int, path: Path, data: bytes, found: Scan, head: Head) -> Report:
                 [Entry(channels.GAP, gap.from_boottime_ns or gap.to_boottime_ns, 0, gap.SerializeToString()) for gap in report.gaps]
             )
         for offset, scar in scars:
-            os.pwrite(fd, scar, offset)
+            files.write_at(fd, scar, offset)
         notes = {"reason": report.reason, "kept_chunks": str(report.kept_chunks)}
         writer.seal({**notes, "damaged_chunks": str(report.damaged_chunks), "cut_bytes": str(report.cut_bytes)})
     except OSError:
@@ -148,7 +190,7 @@ def _set_aside(path_open: Path, data: bytes, problem: str) -> Report:
     while target.exists():
         attempt += 1
         target = path_open.with_name(f"{base}.{attempt}")
-    path_open.rename(target)
+    files.rename(path_open, target)
     files.sync_folder(target.parent)
     found = scan(data)
     stream = path_open.name.removesuffix(SEGMENT_SUFFIX + OPEN_SUFFIX).partition("-")[2]
@@ -163,11 +205,29 @@ def _set_aside(path_open: Path, data: bytes, problem: str) -> Report:
     )
 
 
-def _keepable(data: bytes, found: Scan) -> tuple[list[Chunk], list[Stretch]]:
-    """The whole chunks whose content is messages too, and the damage with those that are not (a writer's fault, not the disk's)."""
+def _went_on(path: Path, head: Head) -> int | None:
+    """How many chunks of this file its writer knew to be durable when it went on in another, which has chunks; None if it did not.
+
+    Raises OSError."""
+    number = int(path.name.partition("-")[0])
+    later = [name for name in _names(path.parent) if name["stream"] == head.identity.stream and int(name["number"]) > number]
+    for name in sorted(later, key=lambda name: int(name["number"])):
+        with (path.parent / name.string).open("rb") as file:
+            after = scan_head(file.read(_HEAD_BYTES)).after
+            file.seek(0)
+            if after is not None and after.number <= number and scan(file.read(MAX_SEGMENT_BYTES)).chunks:
+                return after.chunks if after.number == number else 0
+    return None
+
+
+def _keepable(data: bytes, found: Scan, went_on: int | None = None) -> tuple[list[Chunk], list[Stretch]]:
+    """The whole chunks whose content is messages too, and the damage with those that are not (a writer's fault, not the disk's); without
+    those that the writer wrote again elsewhere, because it did not know them to be durable."""
     chunks, damage = [], list(found.damage)
     listed = found.channels
     for chunk in found.chunks:
+        if went_on is not None and chunk.sequence > went_on:
+            continue
         try:
             for message in chunk_messages(data, chunk):
                 channel = listed[message.channel]
@@ -232,29 +292,33 @@ def _messages_missing(data: bytes, chunks: list[Chunk], damage: list[Stretch], s
     return counts
 
 
-def _damage_gap(stretch: Stretch, count: int, chunks: list[Chunk], stream: str) -> Gap:
+def _damage_gap(stretch: Stretch, count: int, chunks: list[Chunk], head: Head) -> Gap:
     """What a damaged stretch cost: between which times, and how many messages."""
     before, after = _neighbours(stretch, chunks)
     return Gap(
-        source=stream,
+        source=head.identity.stream,
         reason=stretch.reason,
-        from_boottime_ns=before.head.last_time if before else 0,
+        from_boottime_ns=before.head.last_time if before else head.after.boottime_ns,
         to_boottime_ns=after.head.first_time if after else 0,
         count=count,
     )
 
 
-def _head_frames(path: Path) -> dict[int, int]:
-    """head_boot -> newest sequence in one file; {} for one that is not a segment. Raises OSError."""
+def _head_frames(path: Path) -> tuple[dict[int, int], bool]:
+    """head_boot -> newest sequence in one file, {} for one that is not a segment; and whether that is so for the older ones of its folder
+    too. Raises OSError."""
     closing = closing_of_file(path)
     if closing is not None:
         noted = closing.metadata.get(HEAD_FRAMES)
         if noted is None:
-            return {}
+            return {}, False
         numbers = {int(boot): int(sequence) for boot, sequence in noted.items() if boot.isdecimal() and sequence.isdecimal()}
-        if head_frames_metadata(numbers) == noted:
-            return numbers
-    data = path.read_bytes()
+        of_folder = noted.get("scope") == FOLDER
+        if head_frames_metadata(numbers, of_folder) == noted:
+            return numbers, of_folder
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = files.read_from_disk(file.fileno(), size) if size <= MAX_SEGMENT_BYTES else b""
     found = scan(data)
     newest: dict[int, int] = {}
     for chunk in _keepable(data, found)[0]:
@@ -262,4 +326,4 @@ def _head_frames(path: Path) -> dict[int, int]:
             if found.channels[message.channel].topic == channels.HEAD_FRAMES:
                 frames = HeadFrames.FromString(message.data)
                 newest[frames.head_boot] = max(frames.last_sequence, newest.get(frames.head_boot, 0))
-    return newest
+    return newest, False

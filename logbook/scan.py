@@ -12,7 +12,7 @@ from mcap.records import Channel, Header, Metadata, MetadataIndex, Schema
 
 from logbook import records
 from logbook.closing import DATA_END_BYTES, Closing, closing_of_bytes, parse, record_at
-from logbook.segment_writer import FORMAT, HEAD, HEAD_FRAMES, PROFILE, RECOVERED, SEGMENT, Head, Identity
+from logbook.segment_writer import FORMAT, HEAD, HEAD_FRAMES, PROFILE, RECOVERED, SEGMENT, After, Head, Identity
 
 
 class Chunk(NamedTuple):
@@ -48,6 +48,11 @@ class Scan:
     closing: Closing | None = None
 
     @property
+    def after(self) -> After | None:
+        """What was durable when the file was made; None if its head does not say."""
+        return self.head.after if self.head else None
+
+    @property
     def schemas(self) -> dict[int, Schema]:
         """By id; from the summary if the head is damaged."""
         source = self.head or self.closing
@@ -67,8 +72,7 @@ UNFINISHED_SEAL = "unfinished seal"
 
 def scan(data: bytes) -> Scan:
     """All that can be known of the file's bytes `data`."""
-    result = Scan()
-    _scan_head(data, result)
+    result = scan_head(data)
     result.closing = closing_of_bytes(data)
     limit = result.closing.data_end if result.closing else len(data)
     position = result.head_end or len(records.MAGIC)
@@ -99,11 +103,12 @@ def chunk_messages(data: bytes, chunk: Chunk) -> Iterator[records.RawMessage]:
     return records.messages(records.chunk_content(data, chunk.head))
 
 
-def _scan_head(data: bytes, result: Scan) -> None:
-    """Fills in the head, or what is wrong with it."""
+def scan_head(data: bytes) -> Scan:
+    """Only the head of a file that begins with `data`, or what is wrong with it."""
+    result = Scan()
     if not data.startswith(records.MAGIC):
         result.head_problem = "no MCAP magic at the start"
-        return
+        return result
     position = len(records.MAGIC)
     header: Header | None = None
     segment: tuple[MetadataIndex, dict[str, str]] | None = None
@@ -127,13 +132,14 @@ def _scan_head(data: bytes, result: Scan) -> None:
                     result.head_problem = f"not a segment of format {FORMAT}"
                 else:
                     identity = Identity(*(segment[1].get(name, "") for name in Identity._fields))
-                    result.head = Head(identity, schemas, listed, segment[0])
+                    result.head = Head(identity, schemas, listed, segment[0], After.of(segment[1]))
                     result.head_end = end
-                return
+                return result
         else:
             break
         position = end
     result.head_problem = "head is not whole"
+    return result
 
 
 def _whole_at(data: bytes, position: int, limit: int, result: Scan) -> int | None:

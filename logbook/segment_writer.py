@@ -40,7 +40,7 @@ HEAD = "head"
 HEAD_FRAMES = "head_frames"
 RECOVERED = "recovered"
 
-_FILE_MODE = 0o644
+FOLDER = "folder"  # `scope` of `head_frames`: all segments of the folder up to this one
 
 
 class Identity(NamedTuple):
@@ -68,6 +68,25 @@ class Entry(NamedTuple):
     data: bytes
 
 
+class After(NamedTuple):
+    """What of the stream was durable when a file was made: the number of the segment that held its end, how many chunks that had, and the
+    newest log_time in ns. All 0 for the first file of a recorder. Recovery learns from it whether a writer went on in another file."""
+
+    number: int = 0
+    chunks: int = 0
+    boottime_ns: int = 0
+
+    def metadata(self) -> dict[str, str]:
+        """As keys of the Metadata record `segment`; none for a first file."""
+        return {f"after_{name}": str(value) for name, value in self._asdict().items()} if self.number else {}
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> "After":
+        """What the Metadata record `segment` says."""
+        values = [metadata.get(f"after_{name}", "") for name in cls._fields]
+        return cls(*map(int, values)) if all(value.isdecimal() for value in values) else cls()
+
+
 class Head(NamedTuple):
     """The file before its first chunk, as records; all of it is repeated in the summary."""
 
@@ -75,6 +94,7 @@ class Head(NamedTuple):
     schemas: list[Schema]
     channels: list[Channel]
     segment_metadata: MetadataIndex
+    after: After = After()
 
 
 def library_name() -> str:
@@ -87,22 +107,29 @@ def compression_of(stream: str) -> str:
     return records.UNCOMPRESSED if stream == channels.IMAGES else records.ZSTD
 
 
-def head_frames_metadata(newest: Mapping[int, int]) -> dict[str, str]:
-    """Content of the Metadata record `head_frames`: head boot -> sequence, and `crc32` of them (MCAP gives Metadata no CRC)."""
+def head_frames_metadata(newest: Mapping[int, int], of_folder: bool = False) -> dict[str, str]:
+    """Content of the Metadata record `head_frames`: head boot -> sequence, and `crc32` of them (MCAP gives Metadata no CRC).
+
+    `of_folder`: they are of all segments of the folder up to this one, so that a restarted recorder need not look at the others."""
     numbers = sorted(newest.items())
-    lines = "".join(f"{boot} {sequence}\n" for boot, sequence in numbers)
-    return {**{str(boot): str(sequence) for boot, sequence in numbers}, "crc32": f"{zlib.crc32(lines.encode()):08x}"}
+    lines = "".join(f"{boot} {sequence}\n" for boot, sequence in numbers) + (f"{FOLDER}\n" if of_folder else "")
+    scope = {"scope": FOLDER} if of_folder else {}
+    return {**{str(boot): str(sequence) for boot, sequence in numbers}, **scope, "crc32": f"{zlib.crc32(lines.encode()):08x}"}
 
 
 def build_head(
-    identity: Identity, types: Sequence[channels.ChannelType], metadata: Mapping[str, Mapping[str, str]], library: str
+    identity: Identity,
+    types: Sequence[channels.ChannelType],
+    metadata: Mapping[str, Mapping[str, str]],
+    library: str,
+    after: After = After(),  # noqa: B008 (a constant)
 ) -> tuple[bytes, Head]:
     """The bytes of a new file up to its first mark, and the same as records. `metadata` is per topic.
 
     The last record, Metadata `head`, has the CRC-32 of all bytes before it: MCAP's own records before the chunks have none."""
     parts = [records.MAGIC, records.encoded(Header(PROFILE, library))]
     offset = sum(map(len, parts))
-    parts.append(records.encoded(Metadata(SEGMENT, {**identity.metadata(), "format": FORMAT})))
+    parts.append(records.encoded(Metadata(SEGMENT, {**identity.metadata(), "format": FORMAT, **after.metadata()})))
     segment_metadata = MetadataIndex(offset, len(parts[-1]), SEGMENT)
     schema_ids: dict[str, int] = {}
     schemas: list[Schema] = []
@@ -116,7 +143,7 @@ def build_head(
     parts.extend(records.encoded(record) for record in (*schemas, *listed))
     data = b"".join(parts)
     data += records.encoded(Metadata(HEAD, {"crc32": f"{zlib.crc32(data):08x}"}))
-    return data, Head(identity, schemas, listed, segment_metadata)
+    return data, Head(identity, schemas, listed, segment_metadata, after)
 
 
 class SegmentWriter:
@@ -139,6 +166,7 @@ class SegmentWriter:
         self._metadata_indexes = [head.segment_metadata]
         self._mark_sequence = 0
         self._head_frames: dict[int, int] = {}
+        self._of_folder = False
         self._head_frames_id = self._ids.get(channels.HEAD_FRAMES)
 
     @classmethod
@@ -149,12 +177,16 @@ class SegmentWriter:
         types: Sequence[channels.ChannelType],
         metadata: Mapping[str, Mapping[str, str]],
         library: str | None = None,
+        after: After = After(),  # noqa: B008 (a constant)
+        head_frames: Mapping[int, int] | None = None,
     ) -> "SegmentWriter":
-        """Makes `path`.open with everything that stands before the first chunk, synced with its folder. Raises OSError."""
-        data, head = build_head(identity, types, metadata, library or library_name())
+        """Makes `path`.open with everything that stands before the first chunk, synced with its folder. Raises OSError.
+
+        `head_frames`: newest sequences in the segments of the folder before this one, to be sealed with its own (None: not known)."""
+        data, head = build_head(identity, types, metadata, library or library_name(), after)
         files.make_folder(path.parent)
         open_path = path.with_name(path.name + OPEN_SUFFIX)
-        fd = os.open(open_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, _FILE_MODE)
+        fd = files.create(open_path)
         # A recovery that looked in between may have locked the new file or set it aside: then it is not ours any more.
         if not files.lock_new(fd) or not open_path.exists() or os.fstat(fd).st_ino != open_path.stat().st_ino:
             os.close(fd)
@@ -168,12 +200,19 @@ class SegmentWriter:
             writer.discard()
             raise
         writer.account_bytes(data)
+        if head_frames is not None and writer._head_frames_id is not None:
+            writer._head_frames, writer._of_folder = dict(head_frames), True
         return writer
 
     @property
     def identity(self) -> Identity:
         """Who wrote this file."""
         return self._head.identity
+
+    @property
+    def head_frames(self) -> Mapping[int, int]:
+        """Newest durable sequence by head boot, in this file and in those that `create` was told of."""
+        return self._head_frames
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Writes the messages as one chunk and returns when they are on disk. Raises OSError, KeyError for an unknown topic."""
@@ -244,8 +283,8 @@ class SegmentWriter:
 
         `notes` become the Metadata record `recovered`."""
         closing = bytearray()
-        if self._head_frames:
-            self._add_metadata(closing, Metadata(HEAD_FRAMES, head_frames_metadata(self._head_frames)))
+        if self._head_frames or self._of_folder:
+            self._add_metadata(closing, Metadata(HEAD_FRAMES, head_frames_metadata(self._head_frames, self._of_folder)))
         if notes:
             self._add_metadata(closing, Metadata(RECOVERED, dict(notes)))
         closing += records.encoded(DataEnd(zlib.crc32(closing, self._crc)))
@@ -255,7 +294,7 @@ class SegmentWriter:
         files.sync_data(self._fd)
         if self.path.exists():
             raise FileExistsError(f"{self.path} exists already")
-        self.open_path.rename(self.path)
+        files.rename(self.open_path, self.path)
         self._named = True
         files.sync_folder(self.path.parent)
         self.close()
@@ -267,17 +306,21 @@ class SegmentWriter:
 
     def abandon(self) -> None:
         """Closes the file after an error, cut back to its durable chunks if the disk lets us: what was not synced is written again
-        elsewhere and should not stand twice. Recovery seals it."""
+        elsewhere and should not stand twice (recovery cuts what the disk did not: After.chunks). Recovery seals it."""
         if not self._named:
             with suppress(OSError):  # the error that led here is the one to report
-                os.ftruncate(self._fd, self.size)
+                files.truncate(self._fd, self.size)
         self.close()
 
     def discard(self) -> None:
-        """Closes and removes a file that never got a durable chunk. One that cannot be removed stays for recovery."""
+        """Closes and removes a file that never got a head. One that cannot be removed stays for recovery."""
         self.close()
-        with suppress(OSError):  # the error that led here is the one to report
-            self.open_path.unlink()
+        self.remove()
+
+    def remove(self) -> None:
+        """Takes away a closed file without a durable chunk; one that the disk keeps stays for recovery."""
+        with suppress(OSError):  # nothing is lost or told twice by an empty file
+            files.remove(self.open_path)
 
     def _add_metadata(self, closing: bytearray, metadata: Metadata) -> None:
         record = records.encoded(metadata)

@@ -77,10 +77,10 @@ def make_open(tmp_path: Path) -> Callable[..., Made]:
 
 @dataclass
 class Stream:
-    """A Segments under test with everything it called back."""
+    """A Segments under test with everything it called back (which may be while it is made)."""
 
-    segments: Segments
     spool: Path
+    segments: Segments = field(init=False)
     durable: list[object] = field(default_factory=list)
     sealed: list[Path] = field(default_factory=list)
     errors: list[OSError] = field(default_factory=list)
@@ -92,12 +92,12 @@ def make_stream(tmp_path: Path) -> Callable[..., Stream]:
     numbers = itertools.count(1)
 
     def make(stream: str = channels.READINGS, **settings: object) -> Stream:
-        made: Stream
+        made = Stream(tmp_path / "spool")
         settings.setdefault("segment_seconds", 60.0)
         settings.setdefault("topics", ["/camera/front"] if stream == channels.IMAGES else [])
         settings.setdefault("on_durable", lambda token: made.durable.append(token))
-        segments = Segments(
-            tmp_path / "spool",
+        made.segments = Segments(
+            made.spool,
             "truck-1",
             "89abcdef-boot",
             stream,
@@ -107,7 +107,6 @@ def make_stream(tmp_path: Path) -> Callable[..., Stream]:
             on_error=lambda error: made.errors.append(error),
             **settings,  # type: ignore[arg-type]
         )
-        made = Stream(segments, tmp_path / "spool")
         return made
 
     return make

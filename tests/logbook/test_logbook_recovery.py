@@ -349,7 +349,7 @@ def test_a_writer_killed_at_any_moment_loses_nothing_it_told(tmp_path) -> None:
         child.wait()
         tokens = [int(line) for line in told.split(b"\n")[:-1]]
         reports = recover_spool(tmp_path)
-        assert len(reports) <= 1
+        assert len(reports) <= 2, "the open file, and beside it the next one where a change of segment was cut"
         times = []
         for path in sorted((tmp_path / f"run-{attempt}").glob("*.mcap")):
             assert verify(path) == []
