@@ -56,7 +56,7 @@ class Watch:
         self._shocks = Shocks(config.shock, RATE_HZ, icm20948.SENSOR, events)
         self._tilts = Tilts(config.tilt, icm20948.SENSOR, events)
         self._depots = Depots(config.depots, events, snapshot)
-        self._follows: tuple[int, int] | None = None  # head boot and time of the sample before
+        self._before: tuple[int, int] | None = None  # head boot and time of the sample looked at last
         self._heard_ns = 0
         self._counting = threading.Lock()
         self._passed_over: list[Entry] = []  # the first and the last of those not told yet
@@ -115,20 +115,16 @@ class Watch:
 
     def _block(self, data: bytes, columns: str) -> None:
         """One column block."""
-        before, self._follows = self._follows, None  # should this fail, the next block follows nothing
         boot, times, raw = block.decode(data)
         typed = block.typed(columns, raw)
         acceleration = np.stack([typed[axis][0] for axis in AXES], axis=1)
         for part in np.split(np.arange(len(times)), _breaks(times)):
-            self._part(before, boot, times[part], acceleration[part])
-            before = boot, int(times[part[-1]])
-        self._follows = before
+            self._part(boot, times[part], acceleration[part])
+            self._before = boot, int(times[part[-1]])
 
-    def _part(
-        self, before: tuple[int, int] | None, boot: int, times: npt.NDArray[np.uint64], acceleration: npt.NDArray[np.float64]
-    ) -> None:
+    def _part(self, boot: int, times: npt.NDArray[np.uint64], acceleration: npt.NDArray[np.float64]) -> None:
         """Samples without a gap among them."""
-        if before is None or before[0] != boot or not 0 < int(times[0]) - before[1] <= LONGEST_STEP_NS:
+        if self._before is None or self._before[0] != boot or not 0 < int(times[0]) - self._before[1] <= LONGEST_STEP_NS:
             self._shocks.interrupted()
             self._tilts.interrupted()
         self._shocks.take(times, acceleration)
