@@ -22,9 +22,17 @@ class NotRestored(ValueError):
 
 
 def as_taken(metadata: Mapping[str, str], sequence: int) -> str | None:
-    """The SHA-256 of the bytes that the camera gave for the message `sequence` of a channel with `metadata`; None where it holds them."""
-    taken = json.loads(metadata.get(AS_TAKEN, "[]"))
-    return taken[sequence - 1] if 0 < sequence <= len(taken) else None
+    """The SHA-256 of the bytes that the camera gave for the message `sequence` of a channel with `metadata`; None where it holds them.
+    Raises NotRestored where the metadata does not say."""
+    if AS_TAKEN not in metadata:
+        return None
+    try:
+        taken = json.loads(metadata[AS_TAKEN])[sequence - 1]
+    except (ValueError, TypeError, LookupError) as error:
+        raise NotRestored(f"what message {sequence} was as taken is not told: {error}") from error
+    if taken is not None and not isinstance(taken, str):
+        raise NotRestored(f"what message {sequence} was as taken is not told: {taken!r}")
+    return taken
 
 
 def viewable(data: bytes, format: str) -> bytes:
@@ -44,6 +52,8 @@ def restore(data: bytes, format: str, sha256: str | None) -> bytes:
     """The bytes as the camera gave them: of a message's `data` and `format`, and `as_taken` of its channel. Runs jpegtran for images whose
     Huffman tables were optimised: written with the standard tables again they are what they were. Raises NotRestored."""
     if sha256 is None:
+        if format != JPEG:
+            raise NotRestored(f"an image of format {format!r} that does not say what it was")
         return data
     restored = viewable(data, format) if format != JPEG else jpegtran(data)
     if hashlib.sha256(restored).hexdigest() != sha256:

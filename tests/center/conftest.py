@@ -59,12 +59,12 @@ class Maker:
             segments.write(channels.POSITION, at, UTC_NS, position.SerializeToString())
         return self._close(segments, sealed, truck)
 
-    def images(self, jpegs: list[bytes], truck: str = "truck-1", start_ns: int = START_NS) -> Made:
+    def images(self, jpegs: list[bytes], truck: str = "truck-1", start_ns: int = START_NS, format: str = "jpeg") -> Made:
         """A segment with these pictures of the camera `front`, a second apart."""
         topic = channels.camera_topic("front")
         segments, sealed = self._open(truck, "images", FOLDER, [topic])
         for index, jpeg in enumerate(jpegs):
-            image = CompressedImage(frame_id="front", data=jpeg, format="jpeg")
+            image = CompressedImage(frame_id="front", data=jpeg, format=format)
             at = index * 1_000_000_000
             segments.write(topic, start_ns + at, UTC_NS + at, image.SerializeToString())
         if not jpegs:  # the camera is away

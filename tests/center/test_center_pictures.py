@@ -1,5 +1,8 @@
 """The last picture: the newest one recorded, its bytes untouched, whatever order segments arrive in."""
 
+import cv2
+import imagecodecs
+import numpy as np
 from center_keeping import keep
 
 from center.pictures import newest_picture
@@ -35,3 +38,15 @@ def test_segments_without_a_picture_are_passed_over_however_many_there_are(archi
     for minute in range(1, 8):
         keep(archive, maker.images([], start_ns=minute * 60_000_000_000))
     assert newest_picture(archive, "truck-1").jpeg == b"last"
+
+
+def test_a_picture_that_the_truck_has_packed_is_shown_as_the_camera_made_it(archive, maker):
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    jpeg = cv2.imencode(".jpg", noise)[1].tobytes()
+    keep(archive, maker.images([bytes(imagecodecs.jpegxl_encode_jpeg(jpeg))], format="jxl"))
+    assert newest_picture(archive, "truck-1").jpeg == jpeg
+
+
+def test_a_picture_of_a_format_that_nobody_knows_is_not_shown_and_not_raised(archive, maker):
+    keep(archive, maker.images([b"some bytes"], format="heic"))
+    assert newest_picture(archive, "truck-1") is None
