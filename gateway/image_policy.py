@@ -170,7 +170,7 @@ class ImagePolicy:
         standing = moved is not None and moved.standing
         if at - last_ns >= (settings.standing_seconds if standing else settings.seconds) * NANO:
             return True
-        return last is not None and moved is not None and not standing and moved.metres - last.metres >= settings.metres
+        return last is not None and moved is not None and moved.metres - last.metres >= settings.metres
 
     def _unknown(self, moved: Moved | None, at: int) -> list[Entry]:
         if moved is not None:

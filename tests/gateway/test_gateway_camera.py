@@ -37,6 +37,21 @@ def test_images_are_stored_byte_for_byte(tmp_path: Path, stream: Stream) -> None
     assert snapshot["image"]["camera"] == "front" and snapshot["sensors"]["camera/front"] == {"state": "ok", "reason": ""}
 
 
+def test_images_have_utc_as_soon_as_it_is_known_and_none_before(tmp_path: Path, stream: Stream) -> None:
+    watching = Watching(tmp_path, stream.url)
+    wait_for(lambda: watching.images() >= 2, "images without a clock")
+    known, utc = boottime_ns(), 1_790_000_000_000_000_000
+    watching.bench.clock.observe_gnss(known, utc, 0.0)
+    before = watching.images()
+    wait_for(lambda: watching.images() >= before + 30, "images for more than the second that a mapping is used")
+    images = watching.end().messages["/camera/front"]
+    assert images[0].publish_time == 0 and not images[0].message.HasField("timestamp")
+    assert {image.publish_time for image in images if image.log_time < known} == {0}
+    last = images[-1]
+    assert last.publish_time == last.message.timestamp.ToNanoseconds() == utc + last.log_time - known
+    assert all(image.publish_time for image in images if image.log_time > known + 1_000_000_000)
+
+
 def test_a_camera_that_goes_and_returns_is_a_gap_not_the_end(tmp_path: Path, stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.camera, "READ_MS", 500)
     monkeypatch.setattr(gateway.camera, "RECONNECT_SECONDS", 0.2)

@@ -111,6 +111,7 @@ def test_padded_and_torn_frames_of_a_device_are_cut_and_counted(tmp_path: Path, 
     on_device(monkeypatch, [jpeg(1) + bytes(70_000), jpeg(2)[:-9], jpeg(3)[4:], jpeg(4)])
     watching = Watching(tmp_path, "/dev/video0")
     wait_for(lambda: watching.state() == "failed", "the device's end")
+    assert watching.count("gaps") == 2  # what was torn is told before the loss, not at the recorder's end
     recording = watching.end()
     assert [image.data for image in recording.decoded("/camera/front")] == [jpeg(1), jpeg(4)]
     assert sum(gap.count for gap in recording.gaps("camera/front") if gap.reason == "torn images") == 2

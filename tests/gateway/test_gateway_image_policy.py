@@ -207,6 +207,16 @@ def test_an_event_that_is_told_late_finds_what_was_before_it() -> None:
     assert [second for second in bench.seconds() if second > 1] == [number / 10 for number in range(200, 319)]
 
 
+def test_an_event_told_behind_a_later_one_does_not_end_what_that_one_keeps() -> None:
+    bench = Bench(EVENT)
+    bench.drive(0, 30, 0.0)
+    bench.policy.event("shock", 29 * SECOND)
+    bench.policy.event("bookmark", 22 * SECOND)
+    bench.drive(30, 60, 0.0)
+    bench.policy.finish()
+    assert [second for second in bench.seconds() if second > 1] == [number / 10 for number in range(190, 391)]
+
+
 def test_an_event_long_ago_keeps_its_own_time_only() -> None:
     bench = Bench(EVENT)
     bench.drive(0, 30, 0.0)
