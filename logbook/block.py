@@ -4,9 +4,9 @@
 
 Version 2, which is written, holds times and columns as logbook/series.py tells them, bit by bit. Version 1, which is still read, left the
 packing to the zstd of its chunk: differences, zigzagged and byte shuffled. Per-sample messages made the IMU larger than its raw rows;
-nine axes of the recorded drive take 1.7 times less than these in version 1, 2.6 times less in version 2 (0.5 s a block).
+nine axes of the recorded drive take 1.5 times less than these in version 1, 2.5 times less in version 2 (0.5 s a block).
 
-Values are typed on read: typed = raw * scale + offset, unless saturated or not a new sample.
+Values are typed on read: typed = raw * scale + offset, unless saturated or not a new sample. How, the channel's metadata `columns` says.
 """
 
 import base64
@@ -33,6 +33,10 @@ OK = 0
 SATURATED = 1
 NO_NEW_SAMPLE = 2
 REASONS = ("", "saturated", "no new sample")
+
+
+# What a column is where its description does not say (docs/formats.md 3).
+_USUAL: dict[str, Any] = {"offset": 0.0, "lowest": -32768, "highest": 32767, "status": None, "mask": 0, "value": 0}
 
 
 class BlockError(ValueError):
@@ -97,27 +101,33 @@ def from_live(text: str) -> bytes:
         raise BlockError(f"no base64: {error}") from error
 
 
+def describe(columns: Sequence[Mapping[str, Any]]) -> str:
+    """The channel's metadata `columns` for such columns: JSON without what is usual, for it stands twice in every file."""
+    told = [{key: value for key, value in column.items() if key not in _USUAL or value != _USUAL[key]} for column in columns]
+    return json.dumps(told, separators=(",", ":"))
+
+
 def typed(
     columns_metadata: str | Sequence[Mapping[str, Any]], columns: npt.NDArray[np.int16]
 ) -> dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]]:
     """id -> (SI values float64 [n], NaN where there is none; reason code uint8 [n], see REASONS).
 
-    `columns_metadata` is the channel's `columns` metadata (its JSON text or the list in it), `columns` what `decode` gave; a column
-    without `offset` (files before it existed) has 0. A status bit that is missing means no new sample, one too many (the magnetometer's
+    `columns_metadata` is the channel's `columns` metadata (its JSON text or the list in it), `columns` what `decode` gave; what a column
+    does not say is as usual (docs/formats.md 3). A status bit that is missing means no new sample, one too many (the magnetometer's
     overflow) saturation. Raises BlockError if they do not belong together."""
     table = json.loads(columns_metadata) if isinstance(columns_metadata, str) else columns_metadata
     if len(table) != columns.shape[1]:
         raise BlockError(f"{len(table)} columns are described, {columns.shape[1]} are in the block")
     result = {}
-    for index, column in enumerate(table):
-        raw = columns[:, index]
+    for index, told in enumerate(table):
+        column, raw = {**_USUAL, **told}, columns[:, index]
         status = np.zeros(len(raw), dtype=np.uint8)
         status[(raw < column["lowest"]) | (raw > column["highest"])] = SATURATED
         if column["status"] is not None:
             flags = columns[:, column["status"]].view(np.uint16) & np.uint16(column["mask"])
             status[flags != column["value"]] = SATURATED
             status[flags & np.uint16(column["value"]) != column["value"]] = NO_NEW_SAMPLE
-        values = raw.astype(np.float64) * column["scale"] + column.get("offset", 0.0)
+        values = raw.astype(np.float64) * column["scale"] + column["offset"]
         values[status != OK] = np.nan
         result[column["id"]] = (values, status)
     return result

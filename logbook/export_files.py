@@ -98,6 +98,7 @@ class Parquet:
         sorted_by = pq.SortingColumn(table.schema.get_field_index("boottime_ns"))
         self._writer = pq.ParquetWriter(
             path, table.schema, compression="zstd", compression_level=LEVEL, use_dictionary=dictionaries, sorting_columns=[sorted_by],
+            write_statistics=["time", "boottime_ns"],  # what people look for; a minute's other statistics were a tenth of its file
             column_encoding={_leaf(table, column.id): column.encoding for column in table.columns if column.encoding != DICTIONARY},
         )  # fmt: skip
 

@@ -251,7 +251,7 @@ def _imu_table(descriptions: Iterable[str], compact: bool) -> Table:
     described: dict[str, bool] = {}
     for text in descriptions:
         columns = json.loads(text)
-        flags = {columns[column["status"]]["id"] for column in columns if column["status"] is not None}
+        flags = {columns[column["status"]]["id"] for column in columns if column.get("status") is not None}
         described |= {column["id"]: column["id"] in flags for column in columns}
     own = list(_HEAD)
     for id, is_flags in described.items():

@@ -26,15 +26,22 @@ _FRACTION = 8  # binary places of a nanosecond in a line
 _STEP_BITS = _TIME_BITS + _FRACTION
 _NEAR_NS = 8  # samples this near to a line are on it, while it is looked for
 
-_LENGTH_BITS = 6  # of the length of a number that follows
-_K_BITS = 5
-_K_MAX = (1 << _K_BITS) - 1
 _DISTANCE_BITS, _GAIN_BITS, _GAIN_SHIFT = 4, 6, 4
 _FARTHEST = (1 << _DISTANCE_BITS) - 1
 _GAIN_LIMIT = 1 << _GAIN_BITS - 1
 _HALF = 1 << _GAIN_SHIFT - 1
-_HEADER_BITS = 2 + 2 * (_LENGTH_BITS + _TIME_BITS) + _K_BITS + _DISTANCE_BITS + _GAIN_BITS  # of one series, at most
+_HEADER_BITS = 128  # of one series, at most
 _NEVER = 1 << 40  # bits: a plan that cannot be
+
+
+class _Widths(NamedTuple):
+    """Bits of header fields: of the length of a number that follows, and of k."""
+
+    length: int
+    k: int
+
+
+_TIMES, _COLUMN = _Widths(6, 5), _Widths(5, 4)
 
 
 class SeriesError(ValueError):
@@ -103,50 +110,47 @@ class _Fields:
         self.position += width
         return int(text, 2) if width else 0
 
-    def long(self) -> int:
-        """A length, and a number of so many bits."""
-        length = self.number(_LENGTH_BITS)
+    def long(self, width: int) -> int:
+        """A length of `width` bits, and a number of so many bits."""
+        length = self.number(width)
         if length > _TIME_BITS:
             raise SeriesError(f"a number of {length} bits")
         return self.number(length)
 
 
-def _long(value: int) -> str:
+def _long(value: int, width: int) -> str:
     length = value.bit_length()
-    return f"{length:0{_LENGTH_BITS}b}" + (f"{value:b}" if length else "")
+    return f"{length:0{width}b}" + (f"{value:b}" if length else "")
 
 
-def _write_header(header: list[str], one: _Series, of_times: bool = False) -> None:
-    header += str(one.order), _long(one.base << 1 if one.base >= 0 else ~(one.base << 1))
+def _write_header(header: list[str], one: _Series, widths: _Widths) -> None:
+    header += str(one.order), _long(one.base << 1 if one.base >= 0 else ~(one.base << 1), widths.length)
     if one.changes >= 0:
-        header += "1", _long(one.changes)
+        header += "1", _long(one.changes, widths.length)
+    elif one.distance:
+        header += "01", f"{one.distance:0{_DISTANCE_BITS}b}", f"{one.gain & 2 * _GAIN_LIMIT - 1:0{_GAIN_BITS}b}"
     else:
-        header.append("0")
-        if not of_times:
-            header.append(f"{one.distance:0{_DISTANCE_BITS}b}")
-            if one.distance:
-                header.append(f"{one.gain & 2 * _GAIN_LIMIT - 1:0{_GAIN_BITS}b}")
+        header.append("00" if widths is _COLUMN else "0")
     if one.changes:
-        header.append(f"{one.k:0{_K_BITS}b}")
+        header.append(f"{one.k:0{widths.k}b}")
 
 
 def _read_header(fields: _Fields, samples: int, column: int) -> _Series:
     """`column` -1: the times."""
+    widths = _TIMES if column < 0 else _COLUMN
     order = fields.number(1)
-    base = fields.long()
+    base = fields.long(widths.length)
     changes, distance, gain = -1, 0, 0
     if fields.number(1):
-        changes = fields.long()
-    elif column >= 0:
-        distance = fields.number(_DISTANCE_BITS)
-        if distance > column:
+        changes = fields.long(widths.length)
+    elif widths is _COLUMN and fields.number(1):
+        distance, gain = fields.number(_DISTANCE_BITS), fields.number(_GAIN_BITS)
+        gain -= 2 * (gain & _GAIN_LIMIT)
+        if not 0 < distance <= column:
             raise SeriesError(f"column {column} refers to {distance} columns before it")
-        if distance:
-            gain = fields.number(_GAIN_BITS)
-            gain -= 2 * (gain & _GAIN_LIMIT)
     if changes > samples - order:
         raise SeriesError(f"{changes} changes in {samples} samples")
-    return _Series(order, base >> 1 ^ -(base & 1), changes, fields.number(_K_BITS) if changes else 0, distance, gain)
+    return _Series(order, base >> 1 ^ -(base & 1), changes, fields.number(widths.k) if changes else 0, distance, gain)
 
 
 # --- rows of numbers
@@ -256,14 +260,14 @@ def _pack_times(header: list[str], rows: _Rows, offsets: Numbers) -> None:
     numbers = _zigzag(np.diff(rest).astype(np.int32))  # modulo 2^32, as the base
     base = int(rest[0].astype(np.int32))
     runs, amounts = _places(numbers)
-    one, bits = _seldom(1, base, runs, amounts)
+    one, bits = _seldom(1, base, runs, amounts, _TIMES)
     if len(runs):
-        k, dense = _rice(numbers, 0)
+        k, dense = _rice(numbers, 0, _TIMES)
         if dense < bits:
-            _write_header(header, _Series(1, base, -1, int(k)), of_times=True)
+            _write_header(header, _Series(1, base, -1, int(k)), _TIMES)
             rows.rice(numbers, int(k))
             return
-    _write_seldom(header, rows, one, runs, amounts)
+    _write_seldom(header, rows, one, runs, amounts, _TIMES)
 
 
 def _line(offsets: Numbers, first: int, last: int) -> _Line:
@@ -296,25 +300,25 @@ def _pack_columns(header: list[str], rows: _Rows, columns: Columns) -> None:
     bases[::2] = np.rint(rest[::2].mean(axis=1))
     numbers = _zigzag((rest - bases[:, None, :]).astype(np.int16))
     bases = (columns[0] + bases).astype(np.int16)
-    ks, costs = _rice(numbers, 1)
-    costs += _DISTANCE_BITS
+    ks, costs = _rice(numbers, 1, _COLUMN)
+    costs += 1  # alone or not
     costs[1::2] -= 1 + ks[1::2]  # the first difference is not told
-    costs[2:] += np.where(gains == 0, _NEVER, _GAIN_BITS)
+    costs[2:] += np.where(gains == 0, _NEVER, _DISTANCE_BITS + _GAIN_BITS)
     choices = costs.argmin(axis=0)
     places = np.count_nonzero(numbers[:2], axis=1)
     for column, choice in enumerate(choices.tolist()):
         order = int(places[:, column].argmin())
         if 3 * places[order, column] <= samples:
             runs, amounts = _places(numbers[order, order:, column])
-            one, bits = _seldom(order, int(bases[order, column]), runs, amounts)
+            one, bits = _seldom(order, int(bases[order, column]), runs, amounts, _COLUMN)
             if bits < costs[choice, column]:
-                _write_seldom(header, rows, one, runs, amounts)
+                _write_seldom(header, rows, one, runs, amounts, _COLUMN)
                 continue
         order = choice % 2
         one = _Series(order, int(bases[choice, column]), -1, int(ks[choice, column]))
         if choice > 1:
             one = one._replace(distance=column - int(others[order, column]), gain=int(gains[order, column]))
-        _write_header(header, one)
+        _write_header(header, one, _COLUMN)
         rows.rice(numbers[choice, order:, column], one.k)
 
 
@@ -340,11 +344,12 @@ def _share(moves: Columns, gains: Numbers | int) -> Numbers:
 # --- codes
 
 
-def _rice(numbers: Numbers, axis: int) -> tuple[Numbers, Numbers]:
+def _rice(numbers: Numbers, axis: int, widths: _Widths) -> tuple[Numbers, Numbers]:
     """(k, bits) of the Rice codes along `axis`, along which there is something."""
     count = numbers.shape[axis]
-    ks = np.minimum(np.log2(numbers.sum(axis=axis) / count + 1).astype(np.int64), _K_MAX)  # the best, or its neighbour by some 0.01 bit
-    return ks, (numbers >> np.expand_dims(ks, axis)).sum(axis=axis) + count * (1 + ks) + _K_BITS
+    ks = np.log2(numbers.sum(axis=axis) / count + 1).astype(np.int64)  # on the recorded drive the best in all but some of a thousand
+    ks = np.minimum(ks, (1 << widths.k) - 1)
+    return ks, (numbers >> np.expand_dims(ks, axis)).sum(axis=axis) + count * (1 + ks) + widths.k
 
 
 def _places(numbers: Numbers) -> tuple[Numbers, Numbers]:
@@ -353,18 +358,18 @@ def _places(numbers: Numbers) -> tuple[Numbers, Numbers]:
     return np.diff(at, prepend=-1) - 1, numbers[at]
 
 
-def _seldom(order: int, base: int, runs: Numbers, amounts: Numbers) -> tuple[_Series, int]:
+def _seldom(order: int, base: int, runs: Numbers, amounts: Numbers, widths: _Widths) -> tuple[_Series, int]:
     """(a series of places and amounts, its bits)."""
     changes = len(runs)
     if not changes:
-        return _Series(order, base, 0, 0), _LENGTH_BITS
-    k, bits = _rice(runs, 0)
+        return _Series(order, base, 0, 0), widths.length
+    k, bits = _rice(runs, 0, widths)
     gamma = int(2 * _bit_lengths(amounts).sum()) - changes
-    return _Series(order, base, changes, int(k)), _LENGTH_BITS + changes.bit_length() + int(bits) + gamma
+    return _Series(order, base, changes, int(k)), widths.length + changes.bit_length() + int(bits) + gamma
 
 
-def _write_seldom(header: list[str], rows: _Rows, one: _Series, runs: Numbers, amounts: Numbers) -> None:
-    _write_header(header, one)
+def _write_seldom(header: list[str], rows: _Rows, one: _Series, runs: Numbers, amounts: Numbers, widths: _Widths) -> None:
+    _write_header(header, one, widths)
     if one.changes:
         rows.rice(runs, one.k)
         rows.gamma(amounts)

@@ -150,23 +150,22 @@ def version_2(data: bytes, width: int, n: int) -> tuple[list[int], list[list[int
         value, text = int(text[:bits] or "0", 2), text[bits:]
         return value
 
-    def long() -> int:
-        return number(number(6))
+    def long(bits: int) -> int:
+        return number(number(bits))
 
     def unzigzag(z: int) -> int:
         return -(z + 1) // 2 if z % 2 else z // 2
 
     def header(of_times: bool) -> dict[str, int]:
-        found = {"order": number(1), "base": unzigzag(long()), "seldom": number(1), "changes": -1, "distance": 0, "gain": 0, "k": 0}
+        length = 6 if of_times else 5
+        found = {"order": number(1), "base": unzigzag(long(length)), "seldom": number(1), "changes": -1, "distance": 0, "gain": 0, "k": 0}
         if found["seldom"]:
-            found["changes"] = long()
-        elif not of_times:
-            found["distance"] = number(4)
-            if found["distance"]:
-                found["gain"] = number(6)
-                found["gain"] -= 64 if found["gain"] >= 32 else 0
+            found["changes"] = long(length)
+        elif not of_times and number(1):
+            found["distance"], found["gain"] = number(4), number(6)
+            found["gain"] -= 64 if found["gain"] >= 32 else 0
         if found["changes"]:
-            found["k"] = number(5)
+            found["k"] = number(5 if of_times else 4)
         return found
 
     step, phase = number(40), number(8)

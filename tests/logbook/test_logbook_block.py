@@ -50,23 +50,24 @@ def test_the_bytes_are_those_of_the_documented_format() -> None:
     times = "1 000000 1 000000"  # order 1, base 0, places and amounts: none
     # Order 1, base 5 (zigzag 10: 4 bits), all numbers, no other column, k 14. Differences -2 and -32771 = 32765 modulo 2^16; zigzag 3 and
     # 65530: quotients 0 and 3, rests 3 and 16378.
-    column = "1 000100 1010 0 0000 01110"
+    column = "1 00100 1010 0 0 1110"
     assert data == head + bits(line, times, column, "1 0001", f"{3:014b} {16378:014b}")
 
 
 def test_places_amounts_and_a_share_of_another_column_stand_as_documented() -> None:
-    # Five samples: noise of which the second column does half, and a third one that changes once, from -1 to 7.
-    noise = np.array([0, 100, -60, 40, -80])
-    columns = np.stack([noise, noise // 2, [-1, -1, -1, 7, 7]], axis=1).astype(np.int16)
-    data = block.encode(1, np.arange(5, dtype=np.uint64), columns)
-    # Order 1, base 0, all numbers, no other, k 7: differences 100 -160 100 -120, zigzag 200 319 200 239
-    first = "1 000000 0 0000 00111"
-    # Order 1, base 0, all numbers, one column before, gain 8 sixteenths, k 0: nothing is left
-    second = "1 000000 0 0001 001000 00000"
+    # Eight samples: noise of which the second column does half, and a third one that changes once, from -1 to 7.
+    noise = np.array([0, 100, -60, 40, -80, 90, -50, 30])
+    columns = np.stack([noise, noise // 2, [-1, -1, -1, 7, 7, 7, 7, 7]], axis=1).astype(np.int16)
+    data = block.encode(1, np.arange(8, dtype=np.uint64), columns)
+    # Order 0, base 9 (the mean; zigzag 18: 5 bits), all numbers, not shared, k 6
+    first = "0 00101 10010 0 0 0110"
+    zigzag = [17, 182, 137, 62, 177, 162, 117, 42]
+    # Order 1, base 0, all numbers, shared: one column before, gain 8 sixteenths; k 0: nothing is left
+    second = "1 00000 0 1 0001 001000 0000"
     # Order 1, base -1 (zigzag 1), places and amounts: one. k 1: two zeros before it; the amount 8 is zigzag 16
-    third = "1 000001 1 1 000001 1 00001"
-    quotients = "01 001 01 01" + "1111" + "01" + "00001"
-    rests = f"{200 % 128:07b} {319 % 128:07b} {200 % 128:07b} {239 % 128:07b}" + "0" + "0000"
+    third = "1 00001 1 1 00001 1 0001"
+    quotients = "1 001 001 1 001 001 01 1" + "1111111" + "01" + "00001"
+    rests = "".join(f"{number % 64:06b}" for number in zigzag) + "0" + "0000"
     line = f"{256:040b} 00000000 1 000000 1 000000"
     assert data[18:] == bits(line, first, second, third, quotients, rests)
 
@@ -184,6 +185,19 @@ def test_typed_values_are_raw_times_scale_and_offset_or_the_reason_why_there_is_
     assert [block.REASONS[code] for code in status.tolist()] == ["", "no new sample", "saturated", "saturated"]
     # An overflow of which nothing is new is nothing new.
     assert block.typed(form(COLUMNS), np.array([[0, 7, 0x0800]], np.int16))["magnetic_field_x"][1].tolist() == [block.NO_NEW_SAMPLE]
+
+
+def test_a_description_leaves_out_what_is_usual_and_is_read_as_if_it_stood_there() -> None:
+    text = block.describe(COLUMNS)
+    assert json.loads(text) == [
+        {"id": "acceleration_x", "scale": -0.5, "lowest": -32767, "highest": 32766},
+        {"id": "magnetic_field_x", "scale": 2.0, "lowest": -32752, "highest": 32752, "status": 2, "mask": 0x0801, "value": 1},
+        {"id": "mag_status", "scale": 1},
+    ]
+    columns = np.array([[100, 7, 1], [-32768, 7, 0], [32766, 32753, 1]], np.int16)
+    whole, short = block.typed(COLUMNS, columns), block.typed(text, columns)
+    for id in whole:
+        assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(whole[id], short[id], strict=True))
 
 
 def test_a_column_may_have_an_offset_and_one_without_has_none() -> None:
