@@ -1,4 +1,4 @@
-"""The own bus and ports of a machine, recorded by a process of its own before the simulated truck's chips: real smbus2, real pyserial."""
+"""The recorder's process before the simulated truck's chips on this machine's own bus and port: real smbus2, real pyserial."""
 
 import json
 import re
@@ -17,7 +17,6 @@ pytestmark = pytest.mark.timeout(180)
 
 ON_BUS = ("icm20948", "bmp390", "sht45", "opt3001", "as7331")
 SLOW = (*ON_BUS[1:], "sps30")
-PROGRAM = Path(__file__).parents[1] / "support" / "own_recording.py"
 SECONDS = 12
 LATE_NS = 3_000_000_000  # from a conversion to its being read: a period, and what a busy machine takes
 CONFIG = """
@@ -36,13 +35,15 @@ uarts = ["{folder}/pm=sps30"]
 """
 
 
-def recorded(folder: Path, *options: str, seconds: int = SECONDS) -> Recording:
-    """What the program wrote in so many seconds."""
-    (folder / "truck.toml").write_text(CONFIG.format(folder=folder))
+def recorded(folder: Path, *options: str, signals: tuple[str, ...] = ("TERM",)) -> Recording:
+    """What recorders wrote that were ended one after another by `signals`, each after so many seconds."""
+    config = folder / "truck.toml"
+    config.write_text(CONFIG.format(folder=folder))
+    shifts = [f"timeout --preserve-status -s {name} {SECONDS} python -m gateway.recorder {config}" for name in signals]
     done = cruisers(
         *("sim", "run", "--i2c", "1", "--chips", ",".join(ON_BUS), "--uart", f"{folder}/pm=sps30", "--truth", str(folder), *options),
-        *("--", "timeout", "--preserve-status", "-s", "TERM", str(seconds), "python", str(PROGRAM), str(folder / "truck.toml")),
-        timeout=120,
+        *("--", "sh", "-c", "; ".join(shifts)),
+        timeout=150,
     )
     assert done.returncode == 0, done.stderr
     return Recording(folder / "spool")
@@ -105,3 +106,18 @@ def test_a_part_that_is_unplugged_is_told_and_a_gap_and_the_others_go_on(tmp_pat
     assert any(gap.reason == "no acknowledge" and gap.count >= 2 for gap in recording.gaps("sht45"))
     assert {event.source for event in recording.events("sensor_state") if "no acknowledge" in event.detail} == {"sht45", "veml7700"}
     assert len(recording.decoded("/reading/bmp390")) >= SECONDS // 3
+
+
+def test_a_recorder_that_is_killed_leaves_what_it_had_and_the_next_one_says_what_is_missing(tmp_path: Path) -> None:
+    recording = recorded(tmp_path, signals=("KILL", "TERM"))
+    assert len(recording.events("ignition_on")) == 2 and len(recording.events("ignition_off")) == 1
+    for sensor in SLOW:
+        times = [message.log_time for message in recording.messages[f"/reading/{sensor}"]]
+        (gap,) = [gap for gap in recording.gaps(sensor) if gap.reason == "recorder was not running"]
+        behind = times.index(gap.to_boottime_ns)
+        assert times[behind - 1] == gap.from_boottime_ns and times == sorted(times)
+    (gap,) = [gap for gap in recording.gaps("icm20948") if gap.reason.startswith("recorder was not running")]
+    assert gap.from_boottime_ns in recording.imu_times and gap.to_boottime_ns in recording.imu_times
+    would = (gap.to_boottime_ns - gap.from_boottime_ns) / 1e9 * 1125 / 11 - 1
+    assert abs(gap.count - would) <= int(gap.reason.split("±")[1][:-1]) + would * 0.01
+    assert len(recording.gaps("readings")) == 1, "the killed one's segment ended without sealing"
