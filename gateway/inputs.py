@@ -234,3 +234,25 @@ class Inputs:
             self._on = False
             self._events.tell(IGNITION_OFF, IGNITION, at_ns=at)
             self._ignition(False)
+
+
+def ignition_is_on(settings: config.Inputs) -> bool | None:
+    """Whether the key of the ignition is pressed now; None where no device says so, or none is wired. For a truck that is parked."""
+    if settings.ignition is None:
+        return None
+    for path in settings.devices:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue  # another may have the key; if none has, that is the answer
+        try:
+            has, pressed = bytearray(KEY_BYTES), bytearray(KEY_BYTES)
+            ioctl(fd, EVIOCGBIT_KEY, has)
+            ioctl(fd, EVIOCGKEY, pressed)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+        if _has(has, settings.ignition):
+            return _has(pressed, settings.ignition)
+    return None

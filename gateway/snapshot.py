@@ -25,6 +25,7 @@ class Snapshot:
         self._sensors: dict[str, dict[str, str]] = {}
         self._head: dict[str, Any] | None = None
         self._image: dict[str, Any] | None = None
+        self._parked = False
         self._place: str | None = None
 
     def values(
@@ -75,6 +76,11 @@ class Snapshot:
         with self._lock:
             self._place = depot
 
+    def park(self) -> None:
+        """The shift is over: the ignition went off, and nothing is recorded until it is on again."""
+        with self._lock:
+            self._parked = True
+
     def build(self) -> dict[str, Any]:
         """The snapshot of now; each has a higher number."""
         mapping = self._clock.mapping(boottime_ns())
@@ -93,6 +99,7 @@ class Snapshot:
                 "head": None if self._head is None else dict(self._head),
                 "image": self._image,
                 "place": self._place,
+                "parked": self._parked,
             }
 
     def send(self) -> None:

@@ -100,7 +100,7 @@ def test_a_snapshot_has_what_formats_md_promises(tmp_path: Path) -> None:
     snapshot.image("front", 6, 70_000)
     built = snapshot.build()
     assert set(built) == {
-        "truck", "boot", "number", "boottime_ns", "utc_ns", "utc_source", "values", "counts", "sensors", "head", "image", "place",
+        "truck", "boot", "number", "boottime_ns", "utc_ns", "utc_source", "values", "counts", "sensors", "head", "image", "place", "parked",
     }  # fmt: skip
     assert built["values"]["pressure"] == {"value": 101_000.0, "reason": None, "raw": "7", "boottime_ns": 5, "calibrated": True}
     assert built["values"]["uva"] == {"value": None, "reason": "saturated", "raw": "", "boottime_ns": 5, "calibrated": False}
@@ -110,8 +110,10 @@ def test_a_snapshot_has_what_formats_md_promises(tmp_path: Path) -> None:
     assert built["image"] == {"camera": "front", "boottime_ns": 6, "bytes": 70_000}
     assert (built["utc_ns"], built["utc_source"]) == (0, "none")
     assert snapshot.build()["number"] == built["number"] + 1
-    assert built["place"] is None
+    assert (built["place"], built["parked"]) == (None, False)
     snapshot.head(None)
     snapshot.place("south")
-    assert (snapshot.build()["head"], snapshot.build()["place"]) == (None, "south")
+    snapshot.park()
+    built = snapshot.build()
+    assert (built["head"], built["place"], built["parked"]) == (None, "south", True)
     sender.close()

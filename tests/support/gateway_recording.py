@@ -53,18 +53,27 @@ def truck(folder: Path, head: Path | None = None, gpsd_port: int | None = None, 
 
 def start_process(config: Truck, folder: Path) -> subprocess.Popen[bytes]:
     """`python -m gateway.recorder` with this configuration."""
+    return subprocess.Popen([sys.executable, "-m", "gateway.recorder", str(write_config(config, folder))], stderr=subprocess.PIPE)
+
+
+def write_config(config: Truck, folder: Path) -> Path:
+    """The configuration as a file in `folder`."""
     path = folder / "truck.toml"
     path.write_text("\n".join(_toml(msgspec.to_builtins(config))))
-    return subprocess.Popen([sys.executable, "-m", "gateway.recorder", str(path)], stderr=subprocess.PIPE)
+    return path
 
 
 def _toml(values: dict[str, Any]) -> list[str]:
     """The lines of a TOML file with `values`: plain ones, tables, and lists of tables. JSON strings and numbers are TOML's, too."""
-    plain = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict | list | None)]
+    plain, tables = [], []
     for key, value in values.items():
-        for table in value if isinstance(value, list) else [value] if isinstance(value, dict) else []:
-            plain += [f"[[{key}]]" if isinstance(value, list) else f"[{key}]", *_toml(table)]
-    return plain
+        if isinstance(value, dict):
+            tables += [f"[{key}]", *_toml(value)]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            tables += [line for table in value for line in (f"[[{key}]]", *_toml(table))]
+        elif value is not None:
+            plain.append(f"{key} = {json.dumps(value)}")
+    return plain + tables
 
 
 class Running:
