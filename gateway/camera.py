@@ -99,7 +99,8 @@ def _open_v4l2(device: str, wanted: Mapping[str, float]) -> Opened:
             capture.set(number, wanted[name])
     if int(capture.get(cv2.CAP_PROP_FOURCC)) != mjpg or capture.get(cv2.CAP_PROP_CONVERT_RGB) != 0:
         capture.release()
-        raise CameraError("does not deliver MJPEG")
+        size = f" of {wanted['width']:g} x {wanted['height']:g}" if "width" in wanted else ""
+        raise CameraError(f"does not deliver MJPEG{size}")
     for name, number, automatic, off in CONTROLS:
         if name in wanted:
             capture.set(automatic, off)

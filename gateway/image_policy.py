@@ -1,8 +1,8 @@
 """Which images are kept (config.Images): all of them, one per metres or seconds, or everything around an event.
 
 - `all`: every whole image goes to the writer.
-- `distance`: an image is due when the truck has come `metres` further than at the last one that was due, or after `seconds`; while it
-  stands only after `standing_seconds`. Where no position says how far it came (no receiver, no fix for 2 s: gateway/travel.py), `seconds`
+- `distance`: an image is due when the truck has come `metres` further than at the last one that was due, or after `seconds`, and while
+  it stands after `standing_seconds`. Where no position says how far it came (no receiver, no fix for 2 s: gateway/travel.py), `seconds`
   alone hold; after a minute of that the event `images_by_time` says so, once.
 - `event`: what is due as before, and everything from `around_seconds` before an event to `around_seconds` after it.
 

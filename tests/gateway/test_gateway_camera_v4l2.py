@@ -89,7 +89,7 @@ def test_what_the_configuration_does_not_name_is_left_to_the_camera(monkeypatch:
 @pytest.mark.parametrize("limits", [{cv2.CAP_PROP_FOURCC: 0x56595559}, {cv2.CAP_PROP_CONVERT_RGB: 1}])
 def test_a_device_without_mjpeg_is_no_camera(monkeypatch: pytest.MonkeyPatch, limits: dict[int, float | None]) -> None:
     device = on_device(monkeypatch, limits=limits)
-    with pytest.raises(CameraError, match="does not deliver MJPEG"):
+    with pytest.raises(CameraError, match="does not deliver MJPEG of 1920 x 1080"):
         open_camera("/dev/video0", ALL)
     assert device.released
 
