@@ -252,6 +252,10 @@ class Recorder:
         """The last thing: no snapshot is sent any more."""
         self._live.close()
 
+    def counts(self) -> dict[str, int]:
+        """The counters of the live snapshot (docs/formats.md 4)."""
+        return self._snapshot.counts()
+
     def _watch_disk(self) -> None:
         """Tells the snapshot what the disk does: `failed` while it refuses, `degraded` while a commit is late."""
         writers = [segments for segments in (self._readings, self._images) if segments is not None]
@@ -278,7 +282,7 @@ class Recorder:
             return False
 
     def _health(self) -> Entry:
-        counters: dict[str, float] = {f"snapshot.{name}": value for name, value in self._snapshot.counts().items()}
+        counters: dict[str, float] = {f"snapshot.{name}": value for name, value in self.counts().items()}
         for stream, segments in ((READINGS, self._readings), (IMAGES, self._images)):
             if segments is not None:
                 counters |= {f"{stream}.{name}": float(value) for name, value in segments.stats()._asdict().items()}
