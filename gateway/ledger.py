@@ -1,4 +1,5 @@
-"""The ledger: what happened to each sealed segment on its way to the center. Written by the uplink alone.
+"""The ledger: what happened to each sealed segment on its way to the center. Written by the uplink alone (or by the sweeper
+that stands in for one that is not there, under the uplink's lock).
 
 Promise: a segment is `receipted` only when the center's receipt said `stored` with our own SHA-256 and size. Everything else is
 "not delivered", whatever a web server answered.

@@ -54,7 +54,7 @@ from gateway.sweeper_disk import free_bytes, is_flocked, is_full, spooled, spool
 from gateway.sweeper_stand_in import stand_in
 from gateway.sweeper_work import COUNTS, Work
 from gateway.uplink_arguments import Parser, seconds
-from gateway.uplink_lock import InUse
+from gateway.uplink_lock import InUse, lock
 from gateway.uplink_socket import Line, NoUplink, Refused
 from gateway.uplink_status import write_json
 from logbook.channels import IMAGES, READINGS
@@ -246,7 +246,7 @@ class Sweeper:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Sweep until SIGTERM. Exit codes: 0 ended in order, 2 bad configuration."""
+    """Sweep until SIGTERM. Exit codes: 0 ended in order, 2 bad configuration (also: a second sweeper on the same spool)."""
     parser = Parser(prog="python -m gateway.sweeper", description="Keep a truck's disk from filling: delete, thin, shrink.")
     parser.add_argument("config", help="the truck's TOML file")
     parser.add_argument("--every", type=seconds, default=SWEEP_SECONDS, metavar="SECONDS", help="time between two looks")
@@ -255,9 +255,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         truck = config.load(options.config)
         Path(truck.spool).mkdir(parents=True, exist_ok=True)
+        held = lock(Path(truck.spool), duty="sweeper")
         bell = Bell(Path(truck.spool))
         sweeper = Sweeper(truck)
-    except config.ConfigError as error:
+    except (config.ConfigError, InUse) as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
@@ -274,6 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, end)
     _run(sweeper, bell, options.every, lambda: bool(ended))
     bell.close()
+    held.close()
     return 0
 
 

@@ -1,21 +1,22 @@
-"""The lock of a spool's ledger: held by the uplink for as long as it runs, or by the sweeper that stands in for one that is not there."""
+"""The lock of one duty on a spool. That of the ledger is held by the uplink for as long as it runs, or by the sweeper that stands in for
+one that is not there."""
 
 import fcntl
 import time
 from pathlib import Path
 from typing import IO
 
-LOCK_NAME = "uplink.lock"
+UPLINK = "uplink"
 _LOOK_SECONDS = 0.05
 
 
 class InUse(Exception):
-    """Another process holds this spool's ledger."""
+    """Another process has this duty on the spool."""
 
 
-def lock(spool: Path, seconds: float = 0.0) -> IO[str]:
-    """The spool's lock, held until closed or killed; waits up to `seconds` for it. Raises InUse, OSError."""
-    file = (spool / LOCK_NAME).open("w")
+def lock(spool: Path, seconds: float = 0.0, duty: str = UPLINK) -> IO[str]:
+    """The lock `<spool>/<duty>.lock`, held until closed or killed; waits up to `seconds` for it. Raises InUse, OSError."""
+    file = (spool / f"{duty}.lock").open("w")
     until = time.monotonic() + seconds
     while True:
         try:
@@ -24,5 +25,5 @@ def lock(spool: Path, seconds: float = 0.0) -> IO[str]:
         except BlockingIOError as error:
             if time.monotonic() >= until:
                 file.close()
-                raise InUse(f"another uplink already works on {spool}") from error
+                raise InUse(f"another {duty} already works on {spool}") from error
         time.sleep(_LOOK_SECONDS)

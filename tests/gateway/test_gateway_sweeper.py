@@ -18,6 +18,7 @@ from gateway_sweeper_parts import truck, uplink
 from gateway import sweeper, sweeper_events, sweeper_work
 from gateway.ledger import Description, Found, Ledger
 from gateway.sweeper import Sweeper
+from gateway.sweeper_call import call
 from gateway.uplink_socket import SOCKET_NAME, Line, NoUplink, Refused
 from sox.segments import Receipt
 
@@ -183,6 +184,30 @@ def test_the_process_sweeps_as_soon_as_the_uplink_is_back_and_ends_in_order(tmp_
         process.wait()
     assert process.returncode == 0
     assert said.count("deleted aaaaaaaa-bbbbbbbb/00000") == 2, "every deletion is logged"
+
+
+def test_a_call_of_the_recorder_is_answered_at_once_and_a_second_sweeper_is_refused(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    config = tmp_path / "truck.toml"
+    config.write_text(
+        f'name = "truck-1"\nspool = "{spool}"\nlive_socket = "{tmp_path}/live"\nfree_reserve_bytes = 0\nthinning_reserve_bytes = 0\n'
+        '[hub]\ndomain = "hub.test"\nhost = "127.0.0.1"\nport = 1\nca_file = "/ca"\npassword_file = "/password"\n'
+    )
+    command = [sys.executable, "-m", "gateway.sweeper", str(config), "--every", "3600"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for((spool / "sweeper.json").exists)
+        assert call(spool)
+        wait_for(lambda: json.loads((spool / "sweeper.json").read_text())["calls"] == 1)
+        second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert (second.returncode, second.stderr) == (2, f"another sweeper already works on {spool}\n")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0 and not (spool / "sweeper.sock").exists()
 
 
 def test_bad_configuration_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """In which order things go when the disk is full, on real segments, a real ledger and the uplink's real desk."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from gateway import sweeper, sweeper_work
 from gateway.ledger import Ledger
 from gateway.sweeper import Sweeper
 from gateway.sweeper_disk import spooled_bytes
+from gateway.uplink_socket import Line
 from logbook import reader
 
 pytestmark = pytest.mark.timeout(120)
@@ -73,6 +75,21 @@ def test_the_oldest_images_are_thinned_first_and_each_to_the_half_before_any_to_
         kept = kept_images(tmp_path)
         counts.append([sum(begin <= time // SECOND < begin + 32 for time in kept) for begin in (100, 200, 300)])
     assert counts == [[16, 32, 32], [16, 16, 32], [16, 16, 16], [8, 16, 16], [8, 8, 16]]
+
+
+def test_a_thinned_segment_costs_so_many_syncs_and_questions_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images(tmp_path, 1, 100, count=40)
+    ledger = ledger_of(tmp_path)
+    syncs: list[int] = []
+    asked: list[object] = []
+    real = Line.ask
+    monkeypatch.setattr(os, "fsync", syncs.append)
+    monkeypatch.setattr(os, "fdatasync", syncs.append)
+    monkeypatch.setattr(Line, "ask", lambda line, request: (asked.append(request), real(line, request))[1])
+    work, problem = sweep(tmp_path, ledger, less=1_000)
+    assert problem is None and work.status(None)["thinned_segments"] == 1
+    assert len(syncs) <= 12, "folders, head, chunk, closing part, its names, and the original's"
+    assert len(asked) <= 12
 
 
 def test_every_dropped_image_is_told_with_its_time_and_reason_over_all_generations(tmp_path: Path) -> None:
