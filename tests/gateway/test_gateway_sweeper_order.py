@@ -28,12 +28,15 @@ from gateway_sweeper_parts import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from center.receive import verified
 from gateway import sweeper, sweeper_work
 from gateway.ledger import Ledger
 from gateway.sweeper import Sweeper
 from gateway.sweeper_disk import spooled_bytes
+from gateway.uplink_scan import describe
 from gateway.uplink_socket import Line
 from logbook import reader
+from sox.segments import Announcement, announcement_document, read_announcement
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -315,3 +318,23 @@ def test_the_order_holds_for_any_spool(
 def _state(ledger: Ledger, path: Path) -> str:
     row = ledger.segment(f"truck-1-{FOLDER}-{path.stem}")
     return row.state if row else ""
+
+
+def test_the_center_takes_what_is_left_and_what_tells_of_the_rest(tmp_path: Path) -> None:
+    readings(tmp_path, 1, 100)
+    vanished, whole = images(tmp_path, 2, 100), images(tmp_path, 3, 200, count=70)
+    images(tmp_path, 4, 300)
+    ledger = ledger_of(tmp_path)
+    (tmp_path / FOLDER / "000002-images.mcap").unlink()
+    for identity in (vanished, whole):
+        ledger.tried(identity, 64, False)
+    assert sweep(tmp_path, ledger, less=100_000)[1] is None
+    kinds = set()
+    for path in tmp_path.glob("[!.]*/*.mcap"):
+        told = describe(path)
+        identity, stream = f"truck-1-{path.parent.name}-{path.stem}", path.stem.partition("-")[2]
+        times = (told.first_boottime_ns, told.last_boottime_ns, told.first_utc_ns, told.last_utc_ns)
+        said = Announcement(identity, "https://hub.test/x", told.size, told.sha256, stream, *times, "truck-1")
+        back = read_announcement(identity, announcement_document(said))
+        kinds.add(verified(path, back).derivation[:14])
+    assert kinds == {"", '{"kind":"thinn', '{"kind":"drop"'}
