@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from logbook import reader
-
-STREAMS = ("readings", "images")
-
+from logbook.channels import IMAGES, READINGS, camera_topic
 
 # A recorder that was killed before a source spoke has nothing of it, and a segment may end before it speaks again: so more than the newest
 # are looked at, but not all of a camera that was never there.
@@ -21,13 +19,16 @@ def last_messages(
     """The newest message of each of `topics`, of those that `counts`, in the newest spool folders of this kernel boot (`boot`: first 8 hex
     digits of its id); topics without any are absent. Boot times of another kernel boot mean nothing now.
 
-    Only the last segments of each stream are read. Raises OSError."""
+    Only the last segments of each stream are read, and of images (16 MB each) no more than it takes. Raises OSError."""
     wanted = frozenset(topics)
+    cameras = frozenset(topic for topic in wanted if topic.startswith(camera_topic("")))
     folders = [folder for folder in spool.glob(f"{boot}-*") if folder.is_dir()]
     found: dict[str, reader.Message] = {}
     for folder in sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)[:FOLDERS]:
-        for stream in STREAMS:
+        for stream, asked in ((READINGS, wanted - cameras), (IMAGES, cameras)):
             for path in sorted(folder.glob(f"*-{stream}.mcap"), reverse=True)[:SEGMENTS]:
+                if asked <= found.keys():
+                    break
                 for message in _messages(path):
                     newer = message.topic not in found or message.log_time > found[message.topic].log_time
                     if message.topic in wanted and newer and counts(message):

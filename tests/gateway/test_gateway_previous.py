@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.previous import last_messages
+from logbook import reader
 from logbook.channels import CLOCK, POSITION, READINGS
 from logbook.schemas import cruisers_pb2 as pb
 from logbook.segment import Segments
@@ -65,3 +66,19 @@ def test_messages_that_do_not_count_are_passed_over(tmp_path: Path) -> None:
     folder(tmp_path, f"{BOOT}-1", [{POSITION: [5, 7]}, {POSITION: [9]}])
     found = last_messages(tmp_path, BOOT, [POSITION], lambda message: message.log_time != 9)
     assert found[POSITION].log_time == 7 and isinstance(found[POSITION].message, pb.Position)
+
+
+def test_images_are_read_only_where_a_camera_is_asked_for_and_no_more_than_the_newest_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path, f"{BOOT}-1", [{POSITION: [5]}])
+    read: list[str] = []
+    monkeypatch.setattr(reader, "read", lambda path: read.append(path.name) or iter(()))
+    for number in (2, 3, 4):
+        (tmp_path / f"{BOOT}-1" / f"00000{number}-images.mcap").touch()
+    last_messages(tmp_path, BOOT, [POSITION])
+    assert read == ["000001-readings.mcap"]
+    seen = reader.Message("/camera/front", 9, 0, b"", None, {}, 1)
+    monkeypatch.setattr(reader, "read", lambda path: read.append(path.name) or iter([seen] if "images" in path.name else ()))
+    assert last_messages(tmp_path, BOOT, ["/camera/front"]) == {"/camera/front": seen}
+    assert read[1:] == ["000004-images.mcap"]

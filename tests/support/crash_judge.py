@@ -87,10 +87,10 @@ def write_image(image: Image, folder: Path) -> None:
             target.write_bytes(data)
 
 
-def judge(spool: Path, seed: int, known: dict[str, Known], gaps: list[Gap] | None = None) -> Verdict:
-    """Recovers the spool and judges what it holds. `gaps`: those that a recovery before this one handed to its recorder."""
+def judge(spool: Path, seed: int, known: dict[str, Known]) -> Verdict:
+    """Recovers the spool and judges what it holds."""
     verdict = Verdict()
-    told = list(gaps or ())
+    told: list[Gap] = []
     for report in recovery.recover_spool(spool):
         verdict.damaged += report.damaged_chunks + bool(report.cut_bytes)
         if report.error:
@@ -101,18 +101,26 @@ def judge(spool: Path, seed: int, known: dict[str, Known], gaps: list[Gap] | Non
     if recovery.recover_spool(spool) or _contents(spool) != before:
         verdict.problems.append("a second recovery changed something")
     found: dict[str, list[Entry]] = {stream: [] for stream in known}
+    newest: dict[tuple[Path, str], int] = {}
+    ends: list[tuple[Path, str, int]] = []
     for path in sorted(spool.glob("*/*.mcap")):
         problems, entries = _file(path, before[str(path.relative_to(spool))])
         verdict.problems += [f"{path.name}: {problem}" for problem in problems]
         stream = path.name.removesuffix(".mcap").partition("-")[2]
-        told += [Gap.FromString(entry.data) for entry in entries if entry.topic == channels.GAP]
+        gaps = [Gap.FromString(entry.data) for entry in entries if entry.topic == channels.GAP]
+        told += gaps
         found[stream] += [entry for entry in entries if entry.topic != channels.GAP]
+        newest[path.parent, stream] = max([newest.get((path.parent, stream), 0), *(e.log_time for e in entries if e.topic != channels.GAP)])
+        ends += [(path.parent, stream, gap.from_boottime_ns) for gap in gaps if gap.from_boottime_ns and not gap.to_boottime_ns]
+    for folder, stream, end in ends:
+        if newest[folder, stream] > end:
+            verdict.problems.append(f"{stream}: a gap says that nothing of this recorder follows {end}, and something does")
     for stream, knows in known.items():
         _judge_stream(verdict, stream, seed, knows, found[stream], [gap for gap in told if gap.source == stream])
-    newest = recovery.last_head_frames(spool).get(HEAD_BOOT, 0)
+    durable = recovery.last_head_frames(spool).get(HEAD_BOOT, 0)
     whole = [entry for entry in found.get(channels.READINGS, []) if entry.topic == channels.HEAD_FRAMES]
-    if newest != max((HeadFrames.FromString(entry.data).last_sequence for entry in whole), default=0):
-        verdict.problems.append(f"head frames up to {newest} are said to be durable")
+    if durable != max((HeadFrames.FromString(entry.data).last_sequence for entry in whole), default=0):
+        verdict.problems.append(f"head frames up to {durable} are said to be durable")
     return verdict
 
 
@@ -167,10 +175,6 @@ def _judge_stream(verdict: Verdict, stream: str, seed: int, knows: Known, found:
             verdict.reported += 1
         else:
             verdict.details.append(f"{stream}: nothing says that {first} to {last} of {written} are missing")
-    times = [entry.log_time for entry in found]
-    for gap in gaps:
-        if not gap.to_boottime_ns and any(time > gap.from_boottime_ns for time in times) and gap.from_boottime_ns:
-            verdict.problems.append(f"{stream}: a gap says that nothing follows {gap.from_boottime_ns}, and something does")
 
 
 def _runs(numbers: list[int]) -> list[tuple[int, int]]:
