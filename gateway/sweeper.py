@@ -63,8 +63,9 @@ SWEEP_SECONDS = 10.0  # 252 GB a day are 2.9 MB/s: 30 MB between two looks, a sm
 REST_SECONDS = 0.5  # between two sweeps, however often the recorder calls
 SWEEP_MOST_SECONDS = 20.0  # then the status is written before it goes on
 STAND_IN_SECONDS = 2.0  # an uplink that starts meanwhile waits for 3 s
-CALL_BYTES = 64_000_000  # that must go at a call of the recorder: 20 s of images at their full rate
-FLOOR_PART = 16
+CALL_BYTES = 64_000_000  # that must go at a call of the recorder: 20 s of images at their full rate …
+CALL_PART = 16  # … but of a small spool only so much
+FLOOR_PART = 16  # of the free reserve
 STATUS_NAME = "sweeper.json"
 RECORDER_LOCK = "recorder.lock"
 
@@ -111,7 +112,10 @@ class Sweeper:
         """Delete what must and may go; `called`: the recorder's disk is full. Returns the problem in one line when there is still too much,
         None when all is well. Raises OSError."""
         self.calls += called
-        self._called = CALL_BYTES if called else self._called if self.going_on else 0
+        if called:
+            self._called = min(CALL_BYTES, self._truck.spool_quota_bytes // CALL_PART)
+        elif not self.going_on:
+            self._called = 0
         self.going_on = False
         self._until = time.monotonic() + SWEEP_MOST_SECONDS
         self._work.begin()

@@ -11,6 +11,7 @@ from logbook import files
 
 _SPOOLED = re.compile(r"\d{6,}-([a-z]+)\.mcap(\.open)?")
 _LOCKS = Path("/proc/locks")
+DISK_PART = 8  # of the disk is the most that the reserve takes, however small the disk is
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK_BYTES = 512  # of st_blocks, on every file system
 
@@ -100,9 +101,10 @@ class Reserve:
     another program may be quicker; then the derived segment is given up, and what is left of the reserve serves the next try."""
 
     def __init__(self, spool: Path, target: int) -> None:
+        disk = os.statvfs(spool)
         self._spool = spool
         self._path = spool / "thinning.reserve"
-        self._target = target
+        self._target = min(target, disk.f_blocks * disk.f_frsize // DISK_PART)
 
     def held(self) -> int:
         """Bytes of the disk that the file occupies."""

@@ -76,14 +76,14 @@ def test_thinning_goes_on_from_its_reserve_when_another_program_has_filled_the_d
     for number in range(1, 6):
         images(spool, number, 100 * number, count=20, size=100_000)
     ledger = ledger_of(spool)
-    work = Sweeper(truck(spool, free_reserve_bytes=1_000_000, thinning_reserve_bytes=4_000_000))
+    work = Sweeper(truck(spool, free_reserve_bytes=1_000_000, thinning_reserve_bytes=3_000_000))
     with uplink(spool, ledger):
-        assert work.sweep() is None and work.status(None)["thinning_reserve_bytes"] >= 4_000_000
+        assert work.sweep() is None and work.status(None)["thinning_reserve_bytes"] >= 3_000_000
         fill(disk)
         problem = work.sweep()
     status = work.status(None)
     assert problem is None and status["thinned_images"] > 0 and status["dropped_images"] == 0
-    assert free_bytes(spool) >= 1_000_000 and status["thinning_reserve_bytes"] >= 4_000_000, "and the reserve is whole again"
+    assert free_bytes(spool) >= 1_000_000 and status["thinning_reserve_bytes"] >= 3_000_000, "and the reserve is whole again"
     assert len(kept_images(spool)) + sum(gap.count for gap in gaps(spool)) == 100
     assert all(reader.verify(path) == [] for path in spool.glob("[!.]*/*.mcap"))
     ledger.close()
@@ -196,6 +196,17 @@ def test_a_call_makes_room_whatever_the_file_system_says_but_costs_no_readings_w
     ledger.close()
 
 
+def test_a_call_on_a_small_spool_costs_a_part_of_it_and_not_all(tmp_path: Path) -> None:
+    for number in range(1, 7):
+        images(tmp_path, number, 100 * number, count=20)
+    ledger = ledger_of(tmp_path)
+    quota = spooled_bytes(tmp_path)
+    with uplink(tmp_path, ledger):
+        assert Sweeper(truck(tmp_path, quota=quota)).sweep(called=True) is None
+    assert 15 / 16 * quota - 25_000 <= spooled_bytes(tmp_path) <= 15 / 16 * quota
+    ledger.close()
+
+
 def test_a_full_disk_for_the_index_of_events_keeps_the_readings_and_not_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = readings(tmp_path, 1, 0, [("shock", 1.0)])
     picture = images(tmp_path, 2, 100)
@@ -299,6 +310,12 @@ def test_the_reserve_is_bytes_of_the_disk_and_not_a_promise(tmp_path: Path) -> N
     reserve.grow()
     assert reserve.missing() == 0
     assert sweeper_disk.spooled_bytes(tmp_path) == 0, "it is no segment"
+
+
+def test_on_a_small_disk_the_reserve_is_small(disk: Path) -> None:
+    reserve = Reserve(disk, 256_000_000)
+    reserve.grow()
+    assert reserve.missing() == 0 and 1_000_000 < reserve.held() < DISK_BYTES // 8
 
 
 def test_a_recorders_lock_is_seen_without_being_touched(tmp_path: Path) -> None:
