@@ -24,6 +24,7 @@ help:
 	@echo "make faults              every driver x every fault: the table of recoveries; non-zero exit if a cell fails (PART=bmp390, JSON=FILE)"
 	@echo "make soak                an hour of the head's life in virtual time with random faults; every sample accounted for, the heap flat"
 	@echo "make fuzz                10^6 register images and 10^6 byte streams into every driver"
+	@echo "make crash CUTS=1000     power cuts on a file system that forgets: a table; non-zero exit if anything acknowledged is lost (SEED, JSON=FILE)"
 	@echo "make lock                new exact versions with hashes; make schemas: protobuf code from logbook/schemas"
 
 demo: $(STAMP)
@@ -96,6 +97,12 @@ soak: $(STAMP)
 	@PYTHONPATH=tests/support:tests/soak $(BIN)/python tests/soak/soak.py $(if $(SECONDS),--seconds $(SECONDS))
 fuzz: $(STAMP)
 	@PYTHONPATH=tests/support:tests/fuzz $(BIN)/python tests/fuzz/fuzz.py
+
+# A thousand cuts take some ten minutes on two cores; then the long form of the other ways to lose data (kill -9, a full disk, bits).
+.PHONY: crash
+crash: $(STAMP) debian-test
+	@PYTHONPATH=tests/support $(BIN)/python tests/support/crash.py $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json > "$(JSON)")
+	@CRASH_LONG=1 $(BIN)/pytest tests/crash
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
