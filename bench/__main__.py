@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from rich.console import Console
 from rich.table import Table
 
-from bench import decoding, narrow_way, recording, watching
+from bench import camera, compression, decoding, image_policies, narrow_way, recording, watching
 from bench.measure import Row, number, save
 
 WIDTH = 100
@@ -19,6 +19,9 @@ WIDTH = 100
 PARTS: dict[str, tuple[str, Callable[[], Iterable[Row]]]] = {
     "narrow-way": ("speed (or size saved) over the peer's: above 1 is better than the peer", narrow_way.rows),
     "recording": ("ours over the peer's: below 1 is better than the peer", recording.rows),
+    "camera": ("a frame of 1080p on its way through; over the peer's: below 1 is better", camera.rows),
+    "image-policies": ("what each policy keeps: bytes/km over those of `all`, and the share of frames about events", image_policies.rows),
+    "compression": ("how many times smaller than raw int16 rows, all file bytes counted", compression.rows),
     "watching": ("events: speed over real time, CPU over the peer's", watching.rows),
     "decoding": ("CPU of decode(trim, raw) of one sample over that of struct.unpack of the same bytes", decoding.rows),
 }
