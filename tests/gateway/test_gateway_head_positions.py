@@ -11,6 +11,7 @@ from firmware import frames
 from gateway.clock import boottime_ns
 from gateway.config import Box, Gpsd, Receiver
 from gateway.convert import Converter
+from gateway.disk_trouble import DiskTrouble
 from gateway.head_log import HeadLog
 from gateway.head_positions import HeadPositions
 from gateway.imu_times import HeadClock
@@ -180,7 +181,7 @@ def test_the_heads_receiver_counts_where_the_configuration_names_no_other_source
     if other is not None:
         config = msgspec.structs.replace(config, **{other: sources[other]})
     bench = Bench(tmp_path)
-    made = Sources(config, bench.clock, bench.journal, bench.snapshot, None, {}, {})
+    made = Sources(config, bench.clock, bench.journal, bench.snapshot, None, {}, {}, DiskTrouble(), lambda on: None)
     clock = HeadClock()
     clock.exchange(NOW, 0, NOW)
     made._log.hello(BOOT, {}, clock)
