@@ -7,9 +7,12 @@ boot), and ends with `truck`, `boot` (the kernel's id) and `segment`. A quantity
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from logbook import block
@@ -19,7 +22,7 @@ from logbook.quantities import BY_ID
 from logbook.schemas import cruisers_pb2 as pb
 
 ROWS = 65_536  # of a batch of rows: some 20 MB at most
-IMU_ROWS = 131_072  # 21 minutes
+IMU_ROWS = 65_536  # 11 minutes
 
 IMU = "imu"
 TIME = pa.timestamp("ns", "UTC")
@@ -155,45 +158,60 @@ class Rows:
             self._rows = []
 
 
+class _Samples(NamedTuple):
+    """One column block, decoded; `columns` is how its channel describes it."""
+
+    head_boot: int
+    times: npt.NDArray[np.uint64]
+    raw: npt.NDArray[np.int16]
+    columns: str
+    segment_id: str
+
+
 class Imu:
     """The column blocks of the IMU on their way to `write`. `compact`: without typed columns; each row has how to read the raw ones."""
 
     def __init__(self, found: Survey, compact: bool, write: Callable[[Table, pa.RecordBatch], None]) -> None:
         self.count = 0
         self.table = _imu_table(found.columns, compact)
-        self._compact = compact
         self._write = write
-        self._arrays: list[list[pa.Array]] = []
-        self._times: list[np.ndarray] = []
-        self._waiting = 0
+        self._waiting: list[_Samples] = []
+        self._samples = 0
         self._whose: Whose | None = None
 
     def add(self, whose: Whose, item: Item) -> None:
         """The samples of one block; raises block.BlockError, before anything of it is taken."""
-        head_boot, times, raw = block.decode(item.data)
-        described = item.metadata.get("columns", "[]")
-        typed = block.typed(described, raw)
-        if self._whose is not whose or self._waiting >= IMU_ROWS:
+        samples = _Samples(*block.decode(item.data), item.metadata.get("columns", "[]"), item.segment_id)
+        if samples.raw.shape[1] != len(_ids(samples.columns)):
+            raise block.BlockError(f"{len(_ids(samples.columns))} columns are described, {samples.raw.shape[1]} are in the block")
+        if self._whose is not whose or self._samples >= IMU_ROWS:
             self.flush()
             self._whose = whose
-        samples = len(times)
-        registers = {column["id"]: raw[:, index] for index, column in enumerate(json.loads(described))}
-        arrays: dict[str, pa.Array] = {"head_boot": pa.array(np.full(samples, head_boot, np.uint32)), "columns": _same(described, samples)}
-        for id, numbers in registers.items():
-            values, codes = typed[id]
-            arrays |= {f"{id}_raw": pa.array(numbers), id: pa.array(values, mask=codes != block.OK), f"{id}_reason": _reasons(codes)}
-        own = [arrays.get(column.id, pa.nulls(samples, column.type)) for column in self.table.own]
-        self._arrays.append([*own, _same(item.segment_id, samples)])
-        self._times.append(times.astype(np.int64))
-        self._waiting += samples
+        self._waiting.append(samples)
+        self._samples += len(samples.times)
 
     def flush(self) -> None:
-        """Writes what waits."""
-        if self._waiting and self._whose is not None:
-            *own, segments = (_joined(parts) for parts in zip(*self._arrays, strict=True))
-            self._write(self.table, _batch(self.table, self._whose, np.concatenate(self._times), own, segments))
-            self.count += self._waiting
-        self._arrays, self._times, self._waiting = [], [], 0
+        """Writes what waits, in a batch for each description."""
+        if self._whose is not None:
+            for columns, run in groupby(self._waiting, lambda samples: samples.columns):
+                self._write(self.table, self._batch(self._whose, columns, list(run)))
+        self.count += self._samples
+        self._waiting, self._samples = [], 0
+
+    def _batch(self, whose: Whose, columns: str, run: list[_Samples]) -> pa.RecordBatch:
+        counts = [len(samples.times) for samples in run]
+        times = np.concatenate([samples.times for samples in run]).astype(np.int64)
+        raw = np.concatenate([samples.raw for samples in run])
+        boots = np.repeat(np.array([samples.head_boot for samples in run], np.uint32), counts)
+        arrays: dict[str, pa.Array] = {"head_boot": pa.array(boots), "columns": _same(columns, len(times))}
+        typed = block.typed(columns, raw)
+        for index, id in enumerate(_ids(columns)):
+            values, codes = typed[id]
+            arrays |= {f"{id}_raw": pa.array(raw[:, index]), id: pa.array(values, mask=codes != block.OK), f"{id}_reason": _reasons(codes)}
+        own = [arrays.get(column.id, pa.nulls(len(times), column.type)) for column in self.table.own]
+        names = list(dict.fromkeys(samples.segment_id for samples in run))
+        which = np.repeat(np.array([names.index(samples.segment_id) for samples in run], np.int32), counts)
+        return _batch(self.table, whose, times, own, pa.DictionaryArray.from_arrays(pa.array(which), pa.array(names)))
 
 
 def reading_table(sensor: str, quantities: Iterable[str]) -> Table:
@@ -273,17 +291,15 @@ def _batch(table: Table, whose: Whose, times: np.ndarray, own: Sequence[pa.Array
     return pa.record_batch([*first, *own, *last], schema=table.schema)
 
 
+@cache
+def _ids(columns: str) -> tuple[str, ...]:
+    """The columns of a description, in their order."""
+    return tuple(column["id"] for column in json.loads(columns))
+
+
 def _same(text: str, count: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
 
 
 def _reasons(codes: np.ndarray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int8) - np.int8(1), mask=codes == block.OK), _REASONS)
-
-
-def _joined(parts: Sequence[pa.Array]) -> pa.Array:
-    """One array of parts, whose dictionaries may differ."""
-    joined = pa.chunked_array(parts)
-    if pa.types.is_dictionary(joined.type):
-        joined = joined.unify_dictionaries()
-    return joined.combine_chunks() if joined.num_chunks != 1 else joined.chunk(0)
