@@ -55,6 +55,10 @@ def export(paths: list[Path], wanted: Wanted, began: Callable[[str, int], None],
     Raises export_files.Exists if a target is there, OSError."""
     report = Report(segments=len(paths))
     with Targets(wanted.force) as targets, ExitStack() as stack:
+        if wanted.gpx is not None:
+            targets.refuse(wanted.gpx)
+        if wanted.images is not None:
+            targets.refuse(wanted.images, folder=True)
         began("looking", sum(path.stat().st_size for path in paths))
         found = survey(paths, report.losses, read)
         outputs = _Outputs(found, wanted, targets, report, stack)

@@ -44,21 +44,22 @@ class Targets:
             else:
                 part.unlink(missing_ok=True)
 
-    def refuse(self, target: Path) -> None:
-        """Raises Exists if `target` is there and is not to be replaced; an empty folder is nothing."""
-        if not self._force and target.exists() and not (target.is_dir() and not any(target.iterdir())):
+    def refuse(self, target: Path, folder: bool = False) -> None:
+        """Raises Exists if `target`, a file or a `folder`, is there and is not to be replaced, or is the other of the two."""
+        if target.exists() and target.is_dir() != folder:
+            raise Exists(f"{target}: is a {'file' if folder else 'folder'}")
+        if not self._force and target.exists() and not (folder and not any(target.iterdir())):  # an empty folder is nothing
             raise Exists(f"{target}: exists already; --force replaces it")
 
     def file(self, target: Path) -> Path:
         """Where to write what will be `target`; its folder is made."""
         self.refuse(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._begun[target] = target.with_name(f".{target.name}{self._mark}")
-        return self._begun[target]
+        return self._begin(target)
 
     def folder(self, target: Path) -> Path:
         """As `file`, for a folder of files; it is made."""
-        part = self.file(target)
+        self.refuse(target, folder=True)
+        part = self._begin(target)
         part.mkdir()
         return part
 
@@ -71,6 +72,11 @@ class Targets:
                 os.replace(part, target)
         done, self._begun = sorted(self._begun), {}
         return done
+
+    def _begin(self, target: Path) -> Path:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._begun[target] = target.with_name(f".{target.name}{self._mark}")
+        return self._begun[target]
 
 
 def _into(part: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ boot), and ends with `truck`, `boot` (the kernel's id) and `segment`. A quantity
 `<quantity>_raw`, its register. One batch is of one boot and sorted by `boottime_ns`."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import groupby
@@ -215,11 +216,11 @@ class Imu:
 
 
 def reading_table(sensor: str, quantities: Iterable[str]) -> Table:
-    """The table of a slow sensor."""
+    """The table of a slow sensor: of its name, where that can be a file's and is not another table's."""
     own = [*_HEAD, _SEQUENCE]
     for id in quantities:
         own += [_quantity(id), Column(f"{id}_reason", _TEXT)]
-    return Table(sensor, (*own, Column("raw", pa.binary(), PLAIN), Column("profile", _TEXT)))
+    return Table(_name(sensor), (*own, Column("raw", pa.binary(), PLAIN), Column("profile", _TEXT)))
 
 
 def tables(found: Survey) -> list[Table]:
@@ -259,9 +260,15 @@ def own_values(item: Item, table: Table) -> list[tuple[Any, ...]]:
 def table_of(item: Item) -> str:
     """The name of the table that a message has its rows in; "" for one that has none."""
     if isinstance(item.message, pb.Reading):
-        return item.message.sensor
+        return _name(item.message.sensor)
     table = _FIXED.get(type(item.message))
     return table.name if table else ""
+
+
+def _name(sensor: str) -> str:
+    taken = (IMU, CLOCK.name, *(table.name for table in _FIXED.values()))
+    safe = re.sub("[^a-z0-9_]", "_", sensor)
+    return sensor if safe == sensor and sensor and sensor not in taken else f"reading_{safe}"
 
 
 def _imu_table(descriptions: Iterable[str], compact: bool) -> Table:

@@ -198,6 +198,15 @@ def test_what_is_there_is_not_overwritten_without_force(tmp_path: Path) -> None:
         assert option == "--images" or mine.read_bytes() != b"mine"
 
 
+def test_a_file_is_not_made_where_a_folder_is_nor_the_other_way_round(tmp_path: Path) -> None:
+    write(tmp_path / "spool", 1, [[fix(SECOND, 35.0, 139.0)]])
+    (tmp_path / "file").write_text("mine")
+    for option, target, problem in (("--gpx", tmp_path / "spool", "is a folder"), ("--images", tmp_path / "file", "is a file")):
+        result = run(tmp_path / "spool", option, target, "--force")
+        assert result.exit_code == 2 and result.stderr == f"{target}: {problem}\n"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_an_export_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "spool", 1, [[reading("bmp390", SECOND, pressure=1.0), fix(SECOND, 35.0, 139.0), clock(SECOND, UTC)]])
 
@@ -241,6 +250,15 @@ def test_a_box_of_the_first_fleet_comes_out_as_recorded(tmp_path: Path) -> None:
     assert (row["pressure"], row["pm2_5"], row["pm2_5_reason"], row["raw"]) == ("101325.0", "", "implausible", "00" * 36)
     assert run(tmp_path / "spool", "--parquet", tmp_path / "pq").exit_code == 0
     assert pq.read_table(tmp_path / "pq" / "box_frames.parquet")["offsets_us"].to_pylist() == [[0, 10_000]]
+
+
+def test_no_name_of_a_sensor_leads_out_of_the_folder_or_into_another_table(tmp_path: Path) -> None:
+    gap = entry("/gap", SECOND, pb.Gap(source="sht45", reason="no acknowledge", from_boottime_ns=1, to_boottime_ns=SECOND))
+    evil = [reading(sensor, SECOND, pressure=1.0)._replace(topic="/reading/bmp390") for sensor in ("../../evil", "gap", "")]
+    write(tmp_path / "spool", 1, [[*evil, gap]])
+    folder = csv_of(tmp_path, code=3)
+    assert sorted(path.name for path in folder.iterdir()) == ["gap.csv", "reading_.csv", "reading_______evil.csv", "reading_gap.csv"]
+    assert not list(tmp_path.rglob("evil*")) and table(folder / "gap.csv")[0]["source"] == "sht45"
 
 
 def test_a_sensor_that_has_more_quantities_in_a_later_segment_has_a_column_for_each(tmp_path: Path) -> None:
