@@ -156,8 +156,12 @@ class Sweeper:
             lambda excess: self._work.drop(line, IMAGES, excess),
             lambda excess: self._work.drop(line, READINGS, self._to_floor()) if self._readings_must_go(line, freed) else 0,
         )
+        excess = 0
         for step in steps:
-            while (excess := self.excess()) > 0:
+            while True:
+                # Measured anew only when so much went: that is a look at every file of the spool.
+                if excess <= 0 and (excess := self.excess()) <= 0:
+                    return None
                 if self._ended or time.monotonic() >= self._until:
                     self.going_on = not self._ended
                     return f"{excess} bytes too much, and more can go"
@@ -171,6 +175,7 @@ class Sweeper:
                 if done <= 0:
                     break
                 freed += done
+                excess -= done
                 self._called = max(0, self._called - done)
         return self._problem(line, trouble)
 

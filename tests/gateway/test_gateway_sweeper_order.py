@@ -95,6 +95,17 @@ def test_a_thinned_segment_costs_so_many_syncs_and_questions_and_no_more(tmp_pat
     assert len(asked) <= 12
 
 
+def test_the_spool_is_measured_as_a_whole_once_or_twice_a_sweep_however_much_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1, 7):
+        images(tmp_path, number, 100 * number, count=20)
+    ledger = ledger_of(tmp_path)
+    looks: list[Path] = []
+    monkeypatch.setattr(sweeper, "spooled_bytes", lambda spool: (looks.append(spool), spooled_bytes(spool))[1])
+    work, problem = sweep(tmp_path, ledger, less=90_000)
+    assert problem is None and work.status(None)["thinned_segments"] > 4
+    assert len(looks) <= 4, "before, after, for the problem, and for the status"
+
+
 def test_every_dropped_image_is_told_with_its_time_and_reason_over_all_generations(tmp_path: Path) -> None:
     times = [int((100 + index) * SECOND) for index in range(40)]
     seal(tmp_path, 1, "images", [image(time, camera=camera) for time in times for camera in ("front", "back")], cameras=("front", "back"))
