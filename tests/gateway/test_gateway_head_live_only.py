@@ -1,5 +1,6 @@
 """A disk that refuses for long: the head's live view goes on, nothing is acknowledged, and what its ring lost meanwhile is one Gap."""
 
+import errno
 import re
 import time
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from gateway_head import HeadStandIn
 from gateway_recording import Bench, Recording, wait_for
 from refusing_disk import Disk, Refused
 
+import gateway.disk_trouble
 import gateway.head
 import gateway.journal
 from firmware import frames
 from gateway.convert import Converter
+from gateway.disk_trouble import DiskTrouble
 from gateway.head_live import HeadLive
 from gateway.head_log import HeadLog
 from gateway.imu_times import HeadClock
@@ -155,6 +158,41 @@ def test_a_disk_that_only_stalls_is_no_silence_of_the_head(
     recording = refused.end()
     assert recording.imu_numbers == list(range(head.samples))
     assert recording.events("source_lost") == []
+
+
+def test_a_frame_that_has_no_way_into_the_batch_begins_live_only_and_comes_again(
+    tmp_path: Path, head: HeadStandIn, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another range of the IMU needs a batch of its own, which the disk does not take."""
+    monkeypatch.setattr(gateway.head, "HELD_FRAMES", 10_000)
+    refused = Refused(tmp_path, head.link)
+    wait_for(lambda: head.acknowledged > 5, "acknowledgements")
+    monkeypatch.setattr(refused.bench.journal, "has_room", lambda: False)
+    wait_for(lambda: refused.log.frames > 5, "samples of the range before in the batch")
+    head.send_raw_frame(frames.TRIM, bytes((1, 0x1F, 0x1B, 0, 10, 10)))
+    wait_for(refused.live_only, "live only")
+    hellos = len(head.hellos)
+    time.sleep(0.5)
+    assert len(head.hellos) == hellos, "the head is not asked again and again"
+    monkeypatch.setattr(refused.bench.journal, "has_room", lambda: True)
+    behind = head.sequence
+    wait_for(lambda: head.acknowledged > behind, "acknowledgements")
+    head.sampling = False
+    recording = refused.end()
+    accounted(recording, head)
+    assert recording.imu_numbers == list(range(head.samples))
+
+
+def test_what_the_disk_said_a_minute_ago_is_another_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10**12]
+    monkeypatch.setattr(gateway.disk_trouble, "boottime_ns", lambda: now[0])
+    disk = DiskTrouble()
+    assert disk.reason() == "disk refused: no answer"
+    disk.told(OSError(errno.ENOSPC, "No space left on device"))
+    now[0] += 30 * 10**9
+    assert disk.reason() == "disk refused: No space left on device"
+    now[0] += 31 * 10**9
+    assert disk.reason() == "disk refused: no answer"
 
 
 def test_the_trims_of_frames_that_are_only_shown_do_not_change_what_is_written(tmp_path: Path) -> None:
