@@ -9,7 +9,8 @@ Limits
 Order, each step only while it is still too much:
   1. superseded segments (others stand in their place; also without pressure), then receipted ones, oldest first;
   2. images that are not sent are thinned: the least thinned segments first, of them the oldest, down to every 64th image, never an image
-     within 10 s of an event. A segment whose last image is younger than 60 s waits: its events may not be on the disk yet;
+     within 10 s of an event. Neighbours become one segment while that stays below `images_segment_bytes`: files get fewer as images do.
+     A segment whose last image is younger than 60 s waits: its events may not be on the disk yet;
   3. whole segments of images that are not sent, oldest first;
   4. readings that are not sent, oldest first, and only when the disk has less than a sixteenth of `free_reserve_bytes` left (the hard
      floor: 62 MB by default, an hour of readings) and no image is left in the spool, not even one that is being written or sent. A quota

@@ -123,16 +123,19 @@ class Work:
     # -- what is not sent
 
     def thin(self, line: Line) -> int:
-        """Thin one segment; returns the bytes that became free, 0 if there is none to be thinned. Raises NoUplink, Refused, OSError."""
+        """Thin one segment, or neighbours into one where that has room for them, so that files get fewer as images do; returns the bytes
+        that became free, 0 if there is none to be thinned. Raises NoUplink, Refused, OSError."""
         while offered := self._free(line, "thinning", "images"):
-            for segment in offered:
-                with self._taken(line, [segment]) as taken:
-                    if taken and (derived := self._thinned(line, segment)) is not None:
-                        freed = self._replace(line, [segment], derived)
-                        self.counts["thinned_segments"] += 1
-                        self.counts["thinned_images"] += derived.derivation.dropped
-                        self.counts["thinned_bytes"] += freed
-                        return freed
+            with self._taken(line, self._neighbours(offered)) as taken:
+                thinned = [(segment, left) for segment in taken if (left := self._thinned(line, segment)) is not None]
+                together = [(segment, left) for segment, left in thinned if thinning.fit(thinned[0][1], left)]
+                if together:
+                    derived = thinning.merge([left for _, left in together])
+                    freed = self._replace(line, [segment for segment, _ in together], derived)
+                    self.counts["thinned_segments"] += len(together)
+                    self.counts["thinned_images"] += derived.derivation.dropped
+                    self.counts["thinned_bytes"] += freed
+                    return freed
         return 0
 
     def drop(self, line: Line, stream: str, enough: int) -> int:
@@ -193,6 +196,18 @@ class Work:
         return False
 
     # -- in between
+
+    def _neighbours(self, offered: list[Offered]) -> list[Offered]:
+        """The first segment, and those right behind it of which the halves fill one segment with its half."""
+        first = offered[0]
+        size = 0
+        for count, segment in enumerate(offered):
+            size += segment.size
+            if count and (
+                size > 2 * self._truck.images_segment_bytes or (segment.boot, segment.keep_every) != (first.boot, first.keep_every)
+            ):
+                return offered[:count]
+        return offered
 
     def _thinned(self, line: Line, segment: Offered) -> Derived | None:
         """What is left of a segment that was taken; None if it is not thinned now."""

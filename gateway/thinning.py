@@ -15,6 +15,7 @@ from gateway.sweeper_derivation import ORIGINAL, Derivation
 from gateway.sweeper_derive import Content, is_image, is_note
 from gateway.sweeper_events import AROUND_NS
 from logbook.channels import GAP, channel_types
+from logbook.images import AS_TAKEN
 from logbook.schemas.cruisers_pb2 import Gap
 from logbook.segment_writer import Entry, Identity
 
@@ -50,7 +51,33 @@ def thin(content: Content, events: Sequence[int]) -> Derived | None:
     gaps = _gaps((entry for index, entry in enumerate(content.entries) if index in goes), reason)
     entries = [entry for index, entry in enumerate(content.entries) if index not in goes]
     derivation = Derivation("thinning", keep_every, content.derivation.shrink, len(goes))
-    return Derived(_without(content, goes), derivation, entries + gaps)
+    rest = dataclasses.replace(_without(content, goes), entries=[])  # what goes shall not stay in memory while others are read
+    return Derived(rest, derivation, entries + gaps)
+
+
+def fit(one: Derived, other: Derived) -> bool:
+    """Whether two thinned segments can be one: the same boot, cameras and ways of packing."""
+
+    def kind(derived: Derived) -> tuple[object, ...]:
+        content, derivation = derived.content, derived.derivation
+        metadata = {topic: {k: v for k, v in said.items() if k != AS_TAKEN} for topic, said in content.metadata.items()}
+        return content.identity.boot_id, content.types, metadata, derivation.keep_every, derivation.shrink
+
+    return kind(one) == kind(other)
+
+
+def merge(parts: Sequence[Derived]) -> Derived:
+    """Thinned segments that fit each other, in the order of time, as one."""
+    topics = {topic for part in parts for topic in part.content.as_taken}
+    as_taken: dict[str, list[str | None]] = {topic: [] for topic in topics}
+    for part in parts:
+        for topic in topics:
+            untouched = [None for entry in part.entries if entry.topic == topic]
+            as_taken[topic] += part.content.as_taken.get(topic, untouched)
+    first = parts[0].derivation
+    derivation = Derivation("thinning", first.keep_every, first.shrink, sum(part.derivation.dropped for part in parts))
+    content = dataclasses.replace(parts[0].content, as_taken=as_taken)
+    return Derived(content, derivation, [entry for part in parts for entry in part.entries])
 
 
 def lost(content: Content) -> list[Entry]:

@@ -336,7 +336,7 @@ def test_the_spool_stays_bounded_over_a_day_of_images_that_nobody_takes(tmp_path
     monkeypatch.setattr(sweeper_work, "RECORD_COSTS", 8_000)
     without_syncs(monkeypatch)
     quota, made, largest = 250_000, 0, 0
-    work = Sweeper(truck(tmp_path, quota=quota))
+    work = Sweeper(truck(tmp_path, quota=quota, images_segment_bytes=50_000))
     ledger = ledger_of(tmp_path)
     with uplink(tmp_path, ledger):
         for number in range(1, 51):
@@ -349,6 +349,7 @@ def test_the_spool_stays_bounded_over_a_day_of_images_that_nobody_takes(tmp_path
             largest = max(largest, spooled_bytes(tmp_path))
             assert spooled_bytes(tmp_path) <= quota
     assert largest > quota - 60_000, "and it is used"
+    assert len(present(tmp_path)) < 2 * quota / 50_000 + 5, "and files do not get more and more"
     told = gaps(tmp_path)
     assert len(kept_images(tmp_path)) + sum(gap.count for gap in told) == made
     dropped = ledger.totals().dropped

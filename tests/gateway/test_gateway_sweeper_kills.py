@@ -55,7 +55,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, before: Callable[[str], None]) -> Non
     watch(Path, "unlink")
 
 
-def sweep_in_a_process(spool: Path, quota: int, monkeypatch: pytest.MonkeyPatch, kill_before: int) -> bool:
+def sweep_in_a_process(spool: Path, quota: int, monkeypatch: pytest.MonkeyPatch, kill_before: int, segment_bytes: int = 1) -> bool:
     """One sweep, killed before its step `kill_before` (1, 2, 3, …); True if it came to its end."""
     child = os.fork()
     if child == 0:
@@ -68,7 +68,7 @@ def sweep_in_a_process(spool: Path, quota: int, monkeypatch: pytest.MonkeyPatch,
                 os.kill(os.getpid(), signal.SIGKILL)
 
         steps(monkeypatch, before)
-        Sweeper(truck(spool, quota)).sweep()
+        Sweeper(truck(spool, quota, images_segment_bytes=segment_bytes)).sweep()
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
@@ -83,7 +83,7 @@ def to_upload(ledger: Ledger) -> list[str]:
     return order
 
 
-@pytest.mark.parametrize("step", ["thinning", "drop"])
+@pytest.mark.parametrize("step", ["thinning", "merging", "drop"])
 def test_a_kill_before_any_step_loses_nothing_and_sends_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     monkeypatch.setattr(sweeper_work, "RECORD_COSTS", 8_000)
     without_syncs(monkeypatch)
@@ -98,7 +98,7 @@ def test_a_kill_before_any_step_loses_nothing_and_sends_nothing_twice(tmp_path: 
                 ledger.tried(identity, 64, False)
         quota = spooled_bytes(spool) - 1_000
         with uplink(spool, ledger) as hub:
-            ended = sweep_in_a_process(spool, quota, monkeypatch, kill_before)
+            ended = sweep_in_a_process(spool, quota, monkeypatch, kill_before, 10**9 if step == "merging" else 1)
             assert not recover_spool(spool), "a recorder that starts now finds nothing to seal"
             with Line(spool) as line:  # the next look of the uplink
                 line.ask({"tell": "look"})

@@ -95,6 +95,26 @@ def test_a_thinned_segment_costs_so_many_syncs_and_questions_and_no_more(tmp_pat
     assert len(asked) <= 12
 
 
+def test_thinned_neighbours_become_one_segment_so_that_files_get_fewer_as_images_do(tmp_path: Path) -> None:
+    for number in range(1, 9):
+        images(tmp_path, number, 100 * number, count=16)
+    images(tmp_path, 9, 900, count=16, folder="cccccccc-bbbbbbbb")
+    ledger = ledger_of(tmp_path)
+    size = (tmp_path / FOLDER / "000001-images.mcap").stat().st_size
+    work = Sweeper(truck(tmp_path, quota=spooled_bytes(tmp_path) - 4 * size, images_segment_bytes=size))
+    with uplink(tmp_path, ledger):
+        assert work.sweep() is None
+    assert work.status(None)["thinned_segments"] == 9
+    sizes = [path.stat().st_size for path in tmp_path.glob("[!.]*/*.mcap")]
+    assert len(sizes) == 5 and max(sizes) < 1.3 * size, "pairs; another boot's times mean something else"
+    assert len(kept_images(tmp_path)) == 9 * 8 and sum(gap.count for gap in gaps(tmp_path)) == 9 * 8
+    assert all(reader.verify(path) == [] for path in tmp_path.glob("[!.]*/*.mcap"))
+    first = ledger.next_upload()
+    assert first is not None and reader.info(tmp_path / first.path).derived_from.split() == [
+        f"truck-1-{FOLDER}-00000{number}-images" for number in (1, 2)
+    ]
+
+
 def test_the_spool_is_measured_as_a_whole_once_or_twice_a_sweep_however_much_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1, 7):
         images(tmp_path, number, 100 * number, count=20)

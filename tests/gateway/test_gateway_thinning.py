@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.sweeper_derivation import ORIGINAL
 from gateway.sweeper_derive import Content
-from gateway.thinning import drop_record, is_near, lost, thin
+from gateway.thinning import drop_record, fit, is_near, lost, merge, thin
 from logbook import channels
 from logbook.schemas.cruisers_pb2 import Gap
 from logbook.segment_writer import Entry, Identity
@@ -61,6 +61,18 @@ def test_what_was_packed_keeps_its_proof_with_its_image() -> None:
     assert derived is not None
     assert [entry.log_time // SECOND for entry in derived.entries if entry.topic == "/camera/front"] == [0, 2, 4]
     assert derived.content.as_taken == {"/camera/front": [None, "sum of 2", "sum of 4"]}
+
+
+def test_merged_segments_keep_their_images_their_proofs_and_their_counts() -> None:
+    packed, plain = content([image(at * SECOND) for at in range(4)]), content([image(at * SECOND) for at in range(10, 14)])
+    packed.as_taken = {"/camera/front": ["a", "b", "c", "d"]}
+    one, other = thin(packed, []), thin(plain, [])
+    assert one is not None and other is not None and fit(one, other)
+    both = merge([one, other])
+    assert [entry.log_time // SECOND for entry in both.entries if entry.topic == "/camera/front"] == [0, 2, 10, 12]
+    assert both.content.as_taken == {"/camera/front": ["a", "c", None, None]} and both.derivation.dropped == 4
+    plain.identity = IDENTITY._replace(boot_id="another")
+    assert (stranger := thin(plain, [])) is not None and not fit(one, stranger)
 
 
 def test_a_record_of_drops_holds_old_gaps_and_events_and_counts_only_what_is_new() -> None:

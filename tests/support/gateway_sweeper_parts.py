@@ -29,9 +29,10 @@ UTC_NS = 1_800_000_000_000_000_000  # of boot time 0
 
 
 def truck(spool: Path, quota: int = 10**15, **settings: Any) -> Truck:
-    """A truck whose disk is never too full but for `quota`, unless `settings` say so."""
+    """A truck whose disk is never too full but for `quota`, and whose segments are full, so that thinned ones are not merged, unless
+    `settings` say so."""
     hub = Hub(domain="hub.test", host="127.0.0.1", port=1, ca_file="/ca", password_file="/password")
-    settings = {"free_reserve_bytes": 0, "thinning_reserve_bytes": 0, **settings}
+    settings = {"free_reserve_bytes": 0, "thinning_reserve_bytes": 0, "images_segment_bytes": 1, **settings}
     return Truck(name=TRUCK, spool=str(spool), live_socket=str(spool / "live"), hub=hub, spool_quota_bytes=quota, **settings)
 
 
