@@ -46,13 +46,14 @@ def entries_of(seed: int, stream: str, number: int) -> list[Entry]:
 class Known:
     """What the oracle knows of one stream at a cut. `ages`: s since each message from number `acknowledged` on was written, as far as it
     was before the cut; `upper`: how many were written when the cut was over; `refused`: numbers that found no memory; `stall`: s that the
-    disk has been at its present work."""
+    disk has been at its present work; `lag`: s for which the truck's process could not run since the first of `ages`."""
 
     acknowledged: int
     ages: list[float]
     upper: int
     refused: frozenset[int] = frozenset()
     stall: float = 0.0
+    lag: float = 0.0
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Verdict:
     acknowledged: int = 0
     lost: int = 0
     loss: float = 0.0
-    beyond: float = 0.0  # loss minus the disk's stall
+    beyond: float = 0.0  # loss without the disk's stall and the machine's lag
     ranges: int = 0
     reported: int = 0
     wrong: int = 0
@@ -168,7 +169,7 @@ def _judge_stream(verdict: Verdict, stream: str, seed: int, knows: Known, found:
     late = [knows.ages[number - knows.acknowledged] for number in missing if number >= knows.acknowledged]
     if late:
         verdict.loss = max(verdict.loss, *late)
-        verdict.beyond = max(verdict.beyond, max(late) - knows.stall)
+        verdict.beyond = max(verdict.beyond, max(late) - knows.stall - knows.lag)
     for first, last in _runs(missing):
         verdict.ranges += 1
         if any(_covers(gap, START + first * STEP, START + last * STEP) for gap in gaps):

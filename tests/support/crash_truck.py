@@ -21,10 +21,11 @@ from logbook.segment import CHUNK_SECONDS, Segments
 
 # Messages a second, and segments so small that every life changes them several times.
 PACE = {channels.READINGS: 60.0, channels.IMAGES: 12.0}
-READINGS_SECONDS = 2.3
-IMAGES_SECONDS = 3.1
+READINGS_SECONDS = 1.3
+IMAGES_SECONDS = 1.7
 IMAGES_BYTES = 200_000
 SYNC_SECONDS = 0.2  # at most, unless it stalls: long enough that many a cut comes between a write and its sync
+BEAT_SECONDS = 0.02
 CUT_SECONDS = 0.23  # on average from cut to cut: against 0.5 s commits every phase of a chunk's life is met
 
 
@@ -75,7 +76,9 @@ class Truck:
             )
             for stream in channels.STREAMS
         }
+        self._lags: list[tuple[float, float]] = []
         self._threads = [threading.Thread(target=self._produce, args=(stream,), daemon=True) for stream in channels.STREAMS]
+        self._threads.append(threading.Thread(target=self._measure_lag, daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -89,6 +92,18 @@ class Truck:
             if not segments.write_group(entries, number):
                 notes.refused.add(number)
             notes.written.append(time.monotonic())
+
+    def _measure_lag(self) -> None:
+        """Notes how long this process was kept from running by others on the machine: no recorder's fault, and no disk's."""
+        while not self._stop.is_set():
+            began = time.monotonic()
+            time.sleep(BEAT_SECONDS)
+            late = time.monotonic() - began - BEAT_SECONDS
+            if late > BEAT_SECONDS:
+                self._lags.append((began + BEAT_SECONDS + late, late))
+
+    def _lag(self, since: float) -> float:
+        return sum(late for at, late in self._lags if at > since)
 
     def cut(self, dice: random.Random, kind: str | None = None) -> Cut:
         """What a power cut at this moment leaves. What was acknowledged before it is an obligation; what was written before it may be lost,
@@ -105,7 +120,8 @@ class Truck:
         for stream, (acknowledged, stall, written) in before.items():
             notes = self.notes[stream]
             ages = [now - at for at in notes.written[acknowledged:written]]
-            known[stream] = Known(acknowledged, ages, len(notes.written) + 1, frozenset(notes.refused), stall)
+            lag = self._lag(now - ages[0]) if ages else 0.0
+            known[stream] = Known(acknowledged, ages, len(notes.written) + 1, frozenset(notes.refused), stall, lag)
         return Cut(self.seed, kind, image, known, dice.randrange(1, 16) if dice.random() < 0.5 else None)
 
     def end(self) -> bool:
@@ -124,11 +140,11 @@ def driving(folder: Path, seed: int, faults: bool) -> Iterator[Truck]:
     with ExitStack() as stack:
         spool = stack.enter_context(mounted(disk, folder / f"disk-{seed}"))
         disk.before_sync = misfortune.before_sync
-        if faults:
-            disk.fault = misfortune.fault
-            misfortune.stalls = 0.03
         truck = Truck(disk, spool, seed)
         stack.callback(truck.end)
+        if faults:  # not before the first files are there: without them no disk can tell what it refused
+            disk.fault = misfortune.fault
+            misfortune.stalls = 0.03
         yield truck
 
 
