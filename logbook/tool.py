@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from logbook import block, channels, files
-from logbook.export import Report as Exported
-from logbook.export import Wanted, export
-from logbook.export_files import Exists
 from logbook.progress import bar
 from logbook.reader import Message, SegmentError, info, read, verify
 from logbook.recovery import DAMAGED_SUFFIX, SEGMENT_SUFFIX, Busy, Report, recover
 from logbook.segment_writer import OPEN_SUFFIX
+
+if TYPE_CHECKING:
+    from logbook.export import Report as Exported
+    from logbook.export import Wanted
 
 FAILED = 1
 USAGE = 2
@@ -182,6 +183,10 @@ def export_segments(
 
     Example: cruisers segment export /var/spool/cruisers --parquet tables --gpx tracks.gpx
     """
+    # Only here: the other sub-commands need not wait until Arrow and the image codecs are loaded.
+    from logbook.export import Wanted, export
+    from logbook.export_files import Exists
+
     wanted = Wanted(parquet, csv, gpx, images, compact, force)
     if not any((parquet, csv, gpx, images)):
         _refuse("export to what? --parquet, --csv, --gpx or --images")
@@ -223,7 +228,7 @@ _LOST = {
 }
 
 
-def _tell(report: Exported, wanted: Wanted) -> None:
+def _tell(report: "Exported", wanted: "Wanted") -> None:
     """What was exported, for people."""
     table = Table("table", box=None, pad_edge=False)
     table.add_column("rows", justify="right")
@@ -239,7 +244,7 @@ def _tell(report: Exported, wanted: Wanted) -> None:
     print(f"{report.segments} segments exported")
 
 
-def _exported(report: Exported, skipped: list[Path], lost: dict[str, int]) -> dict[str, Any]:
+def _exported(report: "Exported", skipped: list[Path], lost: dict[str, int]) -> dict[str, Any]:
     """The same for machines."""
     told = {name: value for name, value in vars(report).items() if name != "losses"}
     paths = {"files": list(map(str, report.files)), "skipped": list(map(str, skipped))}
