@@ -141,8 +141,8 @@ def _seal(fd: int, path: Path, data: bytes, found: Scan, head: Head) -> Report:
         files.sync_folder(path.parent)
         return Report(path, kept_chunks=len(found.chunks), reason="sealed but not renamed")
 
-    went_on = _went_on(path, head)
-    chunks, damage = _keepable(data, found, went_on)
+    known, went_on = _went_on(path, head)
+    chunks, damage = _keepable(data, found, known)
     end = max([found.head_end, *(chunk.end for chunk in chunks), *(scar.end for scar in found.scars)])
     inner = [stretch for stretch in damage if stretch.end <= end]
     tail = _tail_reason(found, end, damage)
@@ -151,7 +151,7 @@ def _seal(fd: int, path: Path, data: bytes, found: Scan, head: Head) -> Report:
     counts = _messages_missing(data, chunks, inner, found.scars)
     report.gaps = [_damage_gap(stretch, count, chunks, head) for stretch, count in zip(inner, counts, strict=True)]
     report.reason = "; ".join([*(gap.reason for gap in report.gaps), *([tail] if tail else [])]) or "not sealed"
-    if went_on is not None and (chunks[-1].sequence if chunks else 0) >= went_on:
+    if went_on and (chunks[-1].sequence if chunks else 0) >= (known or 0):
         report.reason = "; ".join([*(gap.reason for gap in report.gaps), "left at a disk error, written on in the next segment"])
         report.cut_bytes = 0  # no loss: all of it stands in the next one
     elif tail or (found.closing is None and found.tail != UNFINISHED_SEAL):
@@ -205,28 +205,33 @@ def _set_aside(path_open: Path, data: bytes, problem: str) -> Report:
     )
 
 
-def _went_on(path: Path, head: Head) -> int | None:
-    """How many chunks of this file its writer knew to be durable when it went on in another, which has chunks; None if it did not.
+def _went_on(path: Path, head: Head) -> tuple[int | None, bool]:
+    """How many chunks of this file its writer knew to be durable when it began another (None: it began none), and whether that has chunks.
 
     Raises OSError."""
     number = int(path.name.partition("-")[0])
+    known = None
     later = [name for name in _names(path.parent) if name["stream"] == head.identity.stream and int(name["number"]) > number]
     for name in sorted(later, key=lambda name: int(name["number"])):
         with (path.parent / name.string).open("rb") as file:
             after = scan_head(file.read(_HEAD_BYTES)).after
+            if after is None or after.number > number:
+                continue
+            if known is None:
+                known = after.chunks if after.number == number else 0
             file.seek(0)
-            if after is not None and after.number <= number and scan(file.read(MAX_SEGMENT_BYTES)).chunks:
-                return after.chunks if after.number == number else 0
-    return None
+            if scan(file.read(MAX_SEGMENT_BYTES)).chunks:
+                return known, True
+    return known, False
 
 
-def _keepable(data: bytes, found: Scan, went_on: int | None = None) -> tuple[list[Chunk], list[Stretch]]:
+def _keepable(data: bytes, found: Scan, known: int | None = None) -> tuple[list[Chunk], list[Stretch]]:
     """The whole chunks whose content is messages too, and the damage with those that are not (a writer's fault, not the disk's); without
-    those that the writer wrote again elsewhere, because it did not know them to be durable."""
+    those behind the `known` ones, which the writer did not know to be durable and was to write again elsewhere."""
     chunks, damage = [], list(found.damage)
     listed = found.channels
     for chunk in found.chunks:
-        if went_on is not None and chunk.sequence > went_on:
+        if known is not None and chunk.sequence > known:
             continue
         try:
             for message in chunk_messages(data, chunk):

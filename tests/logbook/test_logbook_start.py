@@ -130,6 +130,18 @@ def test_a_file_left_at_a_disk_error_ends_where_the_next_one_says_and_nothing_is
     assert times == [0, 1, 2], "each once, and no Gap"
 
 
+def test_a_chunk_whose_sync_failed_does_not_contradict_the_file_that_was_to_hold_it_again(tmp_path: Path) -> None:
+    left = writer_of(tmp_path / "a", 3, After())
+    for number in range(3):
+        left.append([Entry("/event", number, 0, b"")])
+    left.close()
+    writer_of(tmp_path / "a", 4, After(3, 2, 1)).close()  # the power went before its first chunk
+    reports = recover_spool(tmp_path)
+    assert [(gap.from_boottime_ns, gap.to_boottime_ns) for report in reports for gap in report.gaps] == [(1, 0), (1, 0)]
+    messages = [message for path in sorted(tmp_path.glob("a/*.mcap")) for message in read(path)]
+    assert [message.log_time for message in messages if message.topic == "/event"] == [0, 1]
+
+
 def test_a_second_of_recording_costs_two_syncs_a_stream_and_a_segment_eight_more(make_stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     syncs: list[str] = []
     for name in ("sync_data", "sync_all", "sync_folder"):
