@@ -86,12 +86,12 @@ lock:
 bench: $(STAMP)
 	@$(BIN)/python -m bench $(PART)
 
-# Each driver x each fault in virtual time, aimed at every kind of transfer and byte: six minutes on two cores.
+# Each driver x each fault in virtual time, aimed at every kind of transfer and byte: eleven minutes of CPU.
 .PHONY: faults
 faults: $(STAMP)
 	@PYTHONPATH=tests/support $(BIN)/python tests/support/fault_matrix.py $(if $(PART),--part "$(PART)") $(if $(JSON),--json > "$(JSON)")
 
-# An hour of the head's life (SECONDS=...) takes about three minutes; the fuzzers some minutes on two cores.
+# An hour of the head's life (SECONDS=...) takes about ten minutes of CPU, the fuzzers half an hour.
 .PHONY: soak fuzz
 soak: $(STAMP)
 	@PYTHONPATH=tests/support:tests/soak $(BIN)/python tests/soak/soak.py $(if $(SECONDS),--seconds $(SECONDS))
