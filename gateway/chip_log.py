@@ -4,7 +4,6 @@ One column block of all IMU samples of a batch, typed IMU values ten times a sec
 states as events, and what is missing as Gaps. `ticks` are µs of the clock that the reader names with `resume` or `reboot`: the head's
 counter, or boot time itself."""
 
-import json
 from collections import Counter, deque
 from typing import Any
 
@@ -267,7 +266,7 @@ def _new(values: dict[str, float | str]) -> dict[str, float | str]:
 def _columns(trim: bytes) -> str:
     """The `columns` metadata for this trim of the IMU, "" if it is none."""
     try:
-        return json.dumps(icm20948.columns(trim))
+        return block.describe(icm20948.columns(trim))
     except ValueError:
         return ""
 

@@ -18,6 +18,7 @@ OSCILLATOR_PPM, the network's delays are within NTP_LEAST_S of symmetrical.
 """
 
 import ctypes
+import math
 import threading
 import time
 from collections import deque
@@ -151,7 +152,10 @@ class Clock:
         if error is not None and sane_date(at + offset):
             ahead = abs(at - boottime_ns()) / NANO * OSCILLATOR_PPM * 1e-6
             return Mapping(at, at + offset, "ntp", max(error, NTP_LEAST_S) + reading_error + ahead)
-        return gnss or self._rtc(at) or Mapping(at, 0, "none", float("inf"))
+        rtc = self._rtc(at)
+        if rtc is not None and not math.isfinite(rtc.error_s):  # a time that may be anything is none
+            rtc = None
+        return gnss or rtc or Mapping(at, 0, "none", float("inf"))
 
     def utc_ns(self, at_boottime_ns: int) -> int:
         """UTC of a boot time by the best mapping, 0 if there is none."""

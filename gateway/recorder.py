@@ -35,6 +35,7 @@ from gateway.inputs import ignition_is_on
 from gateway.journal import Entry, Journal, event
 from gateway.live import LiveSender
 from gateway.previous import last_messages
+from gateway.rtc import Rtc
 from gateway.snapshot import Snapshot
 from gateway.sources import Sources, counts, topics
 from gateway.supervision import Supervisor
@@ -114,7 +115,8 @@ class Recorder:
         except OSError as error:
             self._told_disk_error(error)
         reports, resume, before = self._recover()  # resume: newest durable sequence by boot of the head
-        self._clock = UtcClock()
+        rtc = Rtc(self._spool / "rtc.json", self._boot_id)
+        self._clock = UtcClock(rtc=rtc.mapping)
         self._live = LiveSender(self._config.live_socket)
         self._snapshot = Snapshot(self._config.name, self.folder, self._clock, self._live)
         number = itertools.count(1).__next__
@@ -129,6 +131,7 @@ class Recorder:
         )
         self._journal.write([event("ignition_on", RECORDER, f"recorder {os.getpid()} in {self.folder}"), *_recovered(reports)])
         self._supervisor = Supervisor(self._journal, self._fatal)
+        self._supervisor.start("rtc", lambda stop: rtc.run(self._clock, stop), self._sources_stop)
         self._sources.start(self._supervisor, self._sources_stop)
 
     def _recover(self) -> tuple[list[Report], dict[int, int], dict[str, Message]]:

@@ -4,7 +4,7 @@ It is read once, when the recorder starts, to a second. What its time is worth n
 whose battery is flat stands still while the truck is off, and goes on. So whenever a better source speaks it is compared with that, and
 what came out is kept in a file of the spool:
 
-- never compared, or not yet over a switching-off: UTC with an infinite error;
+- never compared, or not yet over a switching-off: an infinite error, so no UTC (gateway/clock.py);
 - compared, and in a later boot of the kernel found to have gone on: off by no more than then, READ_S and DRIFT_PPM of the time since;
 - earlier than it was when it was compared: it has been reset; no UTC.
 

@@ -98,12 +98,13 @@ class Sources:
         elif config.receiver is not None:
             own = config.receiver
             self._positions = Receiver(own.port, own.period_ms, clock, journal, snapshot, since.get(POSITION))
-        if config.box is not None:  # gives positions where nothing else does, and live values where there is no head
+        if config.box is not None:  # gives positions where nothing else does, and live values where no other part gives any
             own_positions = BoxPositions(clock, journal, snapshot, since.get(POSITION)) if self._positions is None else None
             self._positions = self._positions or own_positions
+            only_one = config.head is None and config.bus is None
             left = before[BOX_FRAMES].message if BOX_FRAMES in before else None
             last = newest(left) if isinstance(left, pb.BoxFrames) else None
-            self._box = Box(config.box.port, config.box.fan, clock, journal, snapshot, config.head is None, own_positions, last)
+            self._box = Box(config.box.port, config.box.fan, clock, journal, snapshot, only_one, own_positions, last)
         self._policy: ImagePolicy | None = None
         if images is not None:
             travel = Travel()
