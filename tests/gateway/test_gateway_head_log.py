@@ -180,8 +180,8 @@ def test_trims_are_restated_and_another_imu_range_describes_its_columns_in_a_new
     for path in recording.paths:
         for message in reader.read(path):
             if message.topic == "/imu/block":
-                described[path.name] = json.loads(message.metadata["columns"])
-    assert list(described.values()) == [icm20948.columns(IMU_TRIM), icm20948.columns(wide)]
+                described[path.name] = message.metadata["columns"]
+    assert list(described.values()) == [block.describe(icm20948.columns(IMU_TRIM)), block.describe(icm20948.columns(wide))]
 
 
 def test_another_range_waits_until_the_disk_has_the_samples_of_the_one_before(logging: Logging, monkeypatch: pytest.MonkeyPatch) -> None:
