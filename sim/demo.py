@@ -187,7 +187,8 @@ class Demo:
         path = self.home / "truck.toml"
         path.write_text(
             f'name = "{self.options.truck}"\nspool = "{self.home}/spool"\nlive_socket = "{self.home}/live.sock"\n'
-            f"readings_segment_seconds = {SEGMENT_SECONDS}\nimages_segment_seconds = {SEGMENT_SECONDS}\nfree_reserve_bytes = 0\nthinning_reserve_bytes = 0\n"
+            f"readings_segment_seconds = {SEGMENT_SECONDS}\nimages_segment_seconds = {SEGMENT_SECONDS}\n"
+            f"free_reserve_bytes = 0\nthinning_reserve_bytes = 0\n"
             f"[hub]\n{self._hub_toml(self.options.truck)}{sources}"
         )
         return path
