@@ -233,7 +233,7 @@ class Recorder:
         if self._sources is not None:
             self._attempt(self._sources.finish)
         self._attempt(lambda: self._journal.write([self._health()]))
-        whole = all([self._attempt(segments.close) for segments in (self._readings, self._images) if segments is not None])
+        whole = all([self._attempt(segments.close) for segments in self._writers()])
         self._snapshot.send()
         if self._lock is not None:
             os.close(self._lock)
@@ -261,10 +261,9 @@ class Recorder:
 
     def _watch_disk(self) -> None:
         """Tells the snapshot what the disk does: `failed` while it refuses, `degraded` while a commit is late."""
-        writers = [segments for segments in (self._readings, self._images) if segments is not None]
-        stall = max(segments.stats().stall_s for segments in writers)
+        stall = max(segments.stats().stall_s for segments in self._writers())
         state, reason = "ok", ""
-        if any(segments.problem() is not None for segments in writers):
+        if self._refused():
             state, reason = "failed", self._disk.reason() if self._journal.has_room() else f"live only: {self._disk.reason()}"
         elif stall > STALL_SECONDS:
             state, reason = "degraded", "a commit is late"
@@ -273,8 +272,16 @@ class Recorder:
             self._snapshot.sensor(DISK, state, reason)
 
     def _left_behind(self, kind: str) -> list[Entry]:
-        """Seals the files at which the disk refused, once it is well: the uplink need not wait for the next shift."""
-        return _recovered(recover_spool(self._spool)) if kind == DISK_WELL else []
+        """Seals the files at which the disk refused, once it is well for all writers (one that has not yet written again elsewhere what
+        such a file lacks would make recovery tell of a loss): the uplink need not wait for the next shift."""
+        return _recovered(recover_spool(self._spool)) if kind == DISK_WELL and not self._refused() else []
+
+    def _refused(self) -> bool:
+        """Whether the disk refuses a writer."""
+        return any(segments.problem() is not None for segments in self._writers())
+
+    def _writers(self) -> list[Segments]:
+        return [segments for segments in (self._readings, self._images) if segments is not None]
 
     def _attempt(self, work: Callable[[], bool | None]) -> bool:
         """What `work()` says (True if nothing); False if nothing can be written any more."""
