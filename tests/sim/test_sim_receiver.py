@@ -1,11 +1,14 @@
 """The simulated receiver against the real gpsd: what goes in as a world comes out as a TPV."""
 
+import fcntl
 import json
 import math
 import os
 import shutil
 import socket
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,6 +17,7 @@ from typing import Any
 
 import pytest
 import serial
+from gateway_recording import wait_for
 
 from sim.chips.neo_m9n import BAUDRATE, NMEA_OUT, PVT_OUT, VALSET
 from sim.chips.ubx import nav_pvt, nmea, ubx
@@ -192,14 +196,22 @@ def received(port: int) -> bytes:
     return data
 
 
+def unread(port: int) -> int:
+    """Bytes that wait at an open port."""
+    return int(struct.unpack("i", fcntl.ioctl(port, termios.FIONREAD, b"\0\0\0\0"))[0])
+
+
 def test_what_nobody_reads_is_dropped_not_kept_for_a_late_reader() -> None:
     hand = Hand()
     receiver = still(hand)
+    late = os.open(receiver.port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
     for _ in range(60):
+        before = unread(late)
         hand.ns += 10**9
         receiver.step()
-        time.sleep(0.005)
-    waiting = received(os.open(receiver.port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+        wait_for(lambda before=before: unread(late) not in (0, before), "the kernel to carry the bytes across")  # type: ignore[misc]
+    waiting = received(late)
+    os.close(late)
     receiver.stop()
     assert receiver.epochs == 60 and receiver.dropped > 30 * 100
     assert len(waiting) <= UNREAD_LIMIT + 100
