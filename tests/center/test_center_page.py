@@ -109,7 +109,7 @@ def test_segments_are_listed_newest_first_and_bad_questions_get_words(client, bo
     for truck in ("truck-1", "truck-2", "truck-1"):
         keep(board.archive, maker.readings(truck))
     numbers = [segment["segment_id"].split("-")[-2] for segment in client.get("/api/segments").json()["segments"]]
-    assert numbers == ["000003", "000002", "000001"]
+    assert len(numbers) == 3 and numbers == sorted(numbers, reverse=True)
     assert len(client.get("/api/segments?truck=truck-1").json()["segments"]) == 2
     assert len(client.get("/api/segments?limit=1").json()["segments"]) == 1
     assert client.get("/api/segments?truck=nobody").status_code == 404

@@ -26,8 +26,10 @@ recorded = pytest.mark.skipif(not DRIVE.is_dir(), reason="../shared/data/drive-c
 
 
 @pytest.fixture
-def watched(tmp_path: Path) -> Watched:
-    return Watched(tmp_path)
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    made = Watched(tmp_path)
+    yield made
+    made.release()
 
 
 def drive() -> tuple[npt.NDArray[np.uint64], Floats]:

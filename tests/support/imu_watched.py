@@ -87,6 +87,11 @@ class Watched:
             stop.set()
             thread.join()
 
+    def release(self) -> None:
+        """Nothing is left that writes into the test's folder; also behind `end`."""
+        self.bench.readings.close()
+        self.bench.images.close()
+
     def end(self) -> Recording:
         """What was written, all of it looked at."""
         self.watch.finish()
