@@ -3,7 +3,7 @@
 import pytest
 import soak
 
-SECONDS = 200.0
+SECONDS = 140.0
 
 
 @pytest.mark.timeout(150)

@@ -1,4 +1,4 @@
-"""A minute of the head's real program in virtual time: the times that the gateway gives IMU samples, against the chip's own log."""
+"""Half a minute of the head's real program in virtual time: the times that the gateway gives IMU samples, against the chip's own log."""
 
 from collections.abc import Mapping
 from functools import partialmethod
@@ -17,7 +17,7 @@ SECOND = 1_000_000  # µs
 
 # -22 222 ppm: an interval of 10 ms, of which the head's 50 ms are a multiple.
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("ppm", "seconds"), [(-10_000, 60), (10_000, 60), (-22_222, 30)])
+@pytest.mark.parametrize(("ppm", "seconds"), [(-10_000, 30), (10_000, 30), (-22_222, 30)])
 def test_from_ten_seconds_on_sample_times_rise_and_are_within_a_millisecond_of_the_chips(
     ppm: int, seconds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
