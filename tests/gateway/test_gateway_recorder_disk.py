@@ -27,30 +27,41 @@ def head(tmp_path: Path) -> Iterator[HeadStandIn]:
     stand_in.close()
 
 
+class Disk:
+    """The disk under the recorder: `refuses` is the errno of its syncs, 0 while it works."""
+
+    refuses = 0
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    made, real = Disk(), files.sync_data
+
+    def sync(fd: int) -> None:
+        if made.refuses:
+            raise OSError(made.refuses, os.strerror(made.refuses))
+        real(fd)
+
+    monkeypatch.setattr(files, "sync_data", sync)
+    return made
+
+
 def disk_row(live: LiveReceiver) -> dict[str, Any]:
     """What the newest snapshot says of the disk."""
     return ((live.newest() or {}).get("sensors") or {}).get("disk") or {}
 
 
 def test_a_disk_that_refuses_for_a_while_is_an_alarm_and_two_events_and_costs_nothing(
-    tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, head: HeadStandIn, disk: Disk
 ) -> None:
-    real, refusing = files.sync_data, [False]
-
-    def sync(fd: int) -> None:
-        if refusing[0]:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        real(fd)
-
-    monkeypatch.setattr(files, "sync_data", sync)
     config = truck(tmp_path, head.link)
     live = LiveReceiver(config.live_socket)
     with Running(config):
         wait_for(lambda: head.acknowledged > 20, "acknowledgements")
-        refusing[0] = True
+        disk.refuses = errno.EIO
         wait_for(lambda: disk_row(live) == {"state": "failed", "reason": "disk refused: Input/output error"}, "the alarm")
         acknowledged = head.acknowledged
-        refusing[0] = False
+        disk.refuses = 0
         wait_for(lambda: disk_row(live).get("state") == "ok", "the end of the alarm")
         wait_for(lambda: head.acknowledged > acknowledged, "acknowledgements again")
         head.sampling = False
@@ -62,21 +73,14 @@ def test_a_disk_that_refuses_for_a_while_is_an_alarm_and_two_events_and_costs_no
     assert recording.gaps("icm20948") == [] and recording.gaps("head") == []
 
 
-def test_a_full_disk_calls_the_sweeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_calls_the_sweeper(tmp_path: Path, disk: Disk) -> None:
     config = truck(tmp_path)
     Path(config.spool).mkdir()
     bell = Bell(Path(config.spool))
-    real, full = files.sync_data, [True]
-
-    def sync(fd: int) -> None:
-        if full[0]:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(fd)
-
-    monkeypatch.setattr(files, "sync_data", sync)
+    disk.refuses = errno.ENOSPC
     with Running(config):
         assert bell.wait(PATIENCE), "the sweeper is called"
-        full[0] = False
+        disk.refuses = 0
     bell.close()
 
 
@@ -100,21 +104,21 @@ def test_a_commit_that_is_late_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_recorder_starts_on_a_disk_that_is_read_only_and_records_when_it_is_not_any_more(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], capture_output=True, text=True)
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(mount)], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
     try:
         config = truck(tmp_path)
-        config.spool = str(disk / "spool")
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        config.spool = str(mount / "spool")
+        subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
         live = LiveReceiver(config.live_socket)
         process = start_process(config, tmp_path)
         try:
             wait_for(lambda: disk_row(live).get("state") == "failed", "a live view with the alarm")
             assert process.poll() is None
-            subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+            subprocess.run(["mount", "-o", "remount,rw", str(mount)], check=True)
             wait_for(lambda: disk_row(live).get("state") == "ok", "the end of the alarm")
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
@@ -122,6 +126,6 @@ def test_a_recorder_starts_on_a_disk_that_is_read_only_and_records_when_it_is_no
             process.kill()
             process.wait(PATIENCE)
             live.close()
-        assert Recording(disk / "spool").events("disk_well")
+        assert Recording(mount / "spool").events("disk_well")
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", str(mount)], check=True)

@@ -60,11 +60,12 @@ def test_every_sample_of_every_chip_is_in_the_file_once_with_its_value_and_time(
     assert counters["icm20948"]["samples"] == len(chip_times)
     assert set(recording.sequences().values()) == {1}
     assert recording.gaps("head") == []
-    if {gap.reason for gap in recording.gaps("icm20948")} == {"FIFO overflow"}:
+    lost = recording.gaps("icm20948")
+    if lost and all(gap.reason.startswith("FIFO overflow") for gap in lost):
         # The simulated FIFO is as small as the real one: a host that stops the head for 200 ms overflows it, and then it must be said.
         assert len(recording.imu_times) < len(chip_times)
         pytest.skip("this machine was too busy to empty the IMU's FIFO in time")
-    assert recording.gaps("icm20948") == []
+    assert lost == []
     assert len(recording.imu_times) == len(chip_times)
     assert np.max(np.abs(np.array(recording.imu_times) - chip_times)) < TIME_ERROR_S * 1e9
 
