@@ -180,11 +180,13 @@ class Run:
 
 def table(run: Run) -> Table:
     """What `make crash` prints."""
-    made = Table(
-        title=f"Power cuts: {sum(run.rows[kind].cuts for kind in KINDS)}, and {run.rows[AGAIN].cuts} more during recovery from them"
-    )
+    title = f"Power cuts: {sum(run.rows[kind].cuts for kind in KINDS)}, and {run.rows[AGAIN].cuts} more during recovery from them"
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     made.add_column("damage")
-    for heading in ("cuts", "acknowledged", "lost", "loss s", "own s", "damaged", "ranges", "unreported", "wrong", "other", "failed"):
+    headings = (
+        "cuts", "acknow-\nledged", "lost", "loss\ns", "own\ns", "dam-\naged", "ranges", "unre-\nported", "wrong", "other", "failed",
+    )  # fmt: skip
+    for heading in headings:
         made.add_column(heading, justify="right")
     for name, row in [*run.rows.items(), ("all", run.total())]:
         made.add_row(name, *(f"{value:.2f}" if isinstance(value, float) else f"{value:,}" for value in asdict(row).values()))
