@@ -99,7 +99,7 @@ soak: $(STAMP)
 fuzz: $(STAMP)
 	@PYTHONPATH=tests/support:tests/fuzz $(BIN)/python tests/fuzz/fuzz.py
 
-# A thousand cuts take some ten minutes on two cores; then the long form of the other ways to lose data (kill -9, a full disk, bits).
+# A thousand cuts take some ten minutes on two cores; the long form of the other ways to lose data (kill -9, a full disk, bits) as long again.
 .PHONY: crash
 crash: $(STAMP) debian-test
 	@PYTHONPATH=tests/support $(BIN)/python tests/support/crash.py $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json > "$(JSON)")

@@ -1,4 +1,4 @@
-"""From what chips deliver to messages, whoever reads them: a head (head_log.py) or this machine itself (own_log.py).
+"""From what chips deliver to messages, whoever reads them: a head (head_log.py) or this machine itself (own_parts.py).
 
 One column block of all IMU samples of a batch, typed IMU values ten times a second, one Reading per slow sample, Trims at each change,
 states as events, and what is missing as Gaps. `ticks` are µs of the clock that the reader names with `resume` or `reboot`: the head's
