@@ -167,6 +167,39 @@ class Depot(msgspec.Struct, forbid_unknown_fields=True):
     radius: Positive = 150.0
 
 
+LinkClass = Literal["metered", "unmetered", "depot"]  # from dear to cheap
+LeastClass = Literal["any", "unmetered", "depot"]
+
+
+class LinkRule(msgspec.Struct, forbid_unknown_fields=True):
+    """What class a link is: the first rule that fits holds (gateway/ways.py). `interface` and `ssid` are shell patterns; `hours` is a
+    window of the truck's UTC day, as "13:00-21:00" (it may pass midnight). A link whose `monthly_bytes` are used up carries live values
+    and events only until the month (UTC) is over."""
+
+    link: LinkClass
+    interface: str = "*"
+    ssid: str | None = None
+    hours: Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d\Z")] | None = None
+    monthly_bytes: Count | None = None
+
+
+class Uplink(msgspec.Struct, forbid_unknown_fields=True):
+    """What may use which link, in the order of sending (design 4): the packed blocks beside the live values, segments of readings, images
+    that the center asked for, all other images. Live values, events and health use any. `network_manager`: ask it whether a link is
+    metered, where no rule fits; a link that nobody knows of is `unmetered`. `metrics_port`: Prometheus, on loopback (0: none).
+    `carsensor`: publish also as the first fleet did, under this number (sox/carsensor.py), at `carsensor_hz` samples a second."""
+
+    rules: list[LinkRule] = []
+    network_manager: bool = True
+    packed: LeastClass = "any"
+    readings: LeastClass = "any"
+    requested: LeastClass = "any"
+    images: LeastClass = "unmetered"
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    carsensor: Annotated[int, msgspec.Meta(ge=0, le=999)] | None = None
+    carsensor_hz: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0  # of the node carsensorNNN_100Hz; 0: none
+
+
 class Truck(msgspec.Struct, forbid_unknown_fields=True):
     """All settings of one truck. Sizes in bytes, times in seconds."""
 
@@ -185,6 +218,7 @@ class Truck(msgspec.Struct, forbid_unknown_fields=True):
     tilt: Tilt = msgspec.field(default_factory=Tilt)
     inputs: Inputs | None = None
     depots: list[Depot] = []
+    uplink: Uplink = msgspec.field(default_factory=Uplink)
     shrink: Literal["no", "huffman", "jpeg-xl"] = "no"  # images, without loss, while the truck is parked
     readings_segment_seconds: float = 60.0
     images_segment_seconds: float = 60.0

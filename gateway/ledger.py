@@ -24,10 +24,11 @@ entry (`seq`, or the `place` inherited from an original), not a clock: only afte
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway import ledger_budgets, ledger_outbox, ledger_requests
 from gateway.clock import boottime_ns
 from gateway.sweeper_derivation import ORIGINAL, Derivation
 from sox.segments import STORED, Receipt
@@ -35,7 +36,7 @@ from sox.segments import STORED, Receipt
 REFUSALS_MAX = 5  # refusals of one segment (by the hub's web server, its slot service or the center) until it is set aside
 SET_ASIDE_SECONDS = 6 * 3600.0  # a hub wrongly configured for a day must not lose a segment for ever; 16 MB per 6 h cost little
 LEDGER_NAME = "ledger.sqlite"
-VERSION = 2
+VERSION = 3
 STATES = ("sealed", "uploaded", "announced", "receipted", "refused", "superseded")
 KEEP_EVERY_MOST = 64  # thinning ends there: at 30 images a second one in two seconds is left
 
@@ -57,12 +58,14 @@ CREATE TABLE segments (
   changed_boottime_ns INTEGER NOT NULL,
   place INTEGER,
   keep_every INTEGER NOT NULL DEFAULT 1,
-  shrunk INTEGER NOT NULL DEFAULT 0
+  shrunk INTEGER NOT NULL DEFAULT 0,
+  requested INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX by_state ON segments (state, seq);
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
-
+# Tables of other duties in the same file; their modules act on `Ledger.db`.
+_BESIDE = ledger_outbox.SCHEMA + ledger_requests.SCHEMA + ledger_budgets.SCHEMA
 
 # Counters for ever of what the sweeper did with segments that were not delivered; bytes are those it freed.
 DROPPED = (
@@ -72,11 +75,18 @@ DROPPED = (
 _SEGMENTS = "SELECT * FROM segments"
 _ORDER = "ifnull(place, seq), seq"
 _UNSENT = "state IN ('sealed', 'refused')"
+# The classes of segments in the order of upload (design 4: P2, P3, P4), and which rows are of each.
+CLASSES = {
+    "readings": "stream='readings'",
+    "requested": "stream='images' AND requested",
+    "images": "stream='images' AND NOT requested",
+}
 
 
 class Segment(NamedTuple):
     """One row. `path` is relative to the spool; times are BOOTTIME ns and UTC ns (0 = unknown), all None until described. `place`: the
-    `seq` of the original whose place it has. `keep_every` and `shrunk`: how far thinning and shrinking have come with it."""
+    `seq` of the original whose place it has. `keep_every` and `shrunk`: how far thinning and shrinking have come with it. `requested`: the
+    center asked for it."""
 
     seq: int
     segment_id: str
@@ -98,6 +108,7 @@ class Segment(NamedTuple):
     place: int | None
     keep_every: int
     shrunk: int
+    requested: int
 
 
 class Found(NamedTuple):
@@ -163,6 +174,11 @@ class Ledger:
         """Close the file."""
         self._db.close()
 
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The database, for the modules with tables beside the segments'; in autocommit mode."""
+        return self._db
+
     # -- what the folder says
 
     def add(self, found: Iterable[Found]) -> None:
@@ -226,17 +242,25 @@ class Ledger:
         row = self._db.execute("SELECT * FROM segments WHERE segment_id=?", (segment_id,)).fetchone()
         return Segment(*row) if row else None
 
-    def next_upload(self, skip: frozenset[str] = frozenset(), set_aside_seconds: float = SET_ASIDE_SECONDS) -> Segment | None:
-        """The segment to upload now: readings before images, oldest first; one that was set aside has its turn again after so long.
+    def next_upload(
+        self, skip: frozenset[str] = frozenset(), set_aside_seconds: float = SET_ASIDE_SECONDS, classes: Collection[str] = tuple(CLASSES)
+    ) -> Segment | None:
+        """The segment of one of `classes` to upload now: in the order of CLASSES, oldest first; one that was set aside has its turn again
+        after so long.
 
         Not only when nothing else waits: a truck may never catch up with its images. One refusal more puts it aside again.
         """
         rows = self._db.execute(
-            "SELECT * FROM segments WHERE state='sealed' OR (state='refused' AND (changed_boot<>? OR changed_boottime_ns<=?))"
-            f" ORDER BY stream<>'readings', {_ORDER}",
+            "SELECT * FROM segments WHERE (state='sealed' OR (state='refused' AND (changed_boot<>? OR changed_boottime_ns<=?)))"
+            f" AND ({' OR '.join(f'({CLASSES[name]})' for name in classes) or '0'})"
+            f" ORDER BY stream<>'readings', NOT requested, {_ORDER}",
             (self._boot, self._now() - int(set_aside_seconds * 1e9)),
         )
         return next((segment for row in rows if (segment := Segment(*row)).segment_id not in skip), None)
+
+    def request(self, segment_ids: Iterable[str]) -> None:
+        """The center asked for these images: they are sent before others."""
+        self._db.executemany("UPDATE segments SET requested=1 WHERE segment_id=? AND stream='images'", [(i,) for i in segment_ids])
 
     def uploaded(self, segment_id: str, url: str) -> None:
         """The web server answered the PUT with 200 or 201. Not a receipt. A receipt that came meanwhile stands."""
@@ -437,7 +461,7 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous=FULL")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {_BESIDE} PRAGMA user_version={VERSION}; COMMIT;")
             return db
         if version != VERSION:
             raise _Damaged(f"ledger of version {version}, not {VERSION}")

@@ -2,8 +2,8 @@
 
 | node | writes | reads | keeps |
 |---|---|---|---|
-| T_meta, T_data, T_packed_meta, T_packed_data | truck | center | 1 |
-| T_segments_meta / _data | truck | center | 1 / 2000 |
+| T_meta, T_data, and those of T_packed, T_health | truck | center | 1 |
+| T_events_meta / _data, T_segments_, T_answers_ | truck | center | 1 / 2000 |
 | T_receipts_meta / _data, T_request_meta / _data | center | truck | 1 / 2000 |
 
 The hub's admin owns them all and is the only one who may create nodes. Everyone else, other trucks too, may neither read nor write

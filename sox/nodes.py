@@ -5,9 +5,9 @@ import re
 
 TRUCK_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # fits an XMPP localpart, a node name, a folder and a host name
 
-CHANNELS = ("packed", "segments", "receipts", "request")
+CHANNELS = ("packed", "events", "health", "segments", "answers", "receipts", "request")
 CENTER_WRITES = ("receipts", "request")
-QUEUES = ("segments", "receipts", "request")  # one item a segment or request
+QUEUES = ("events", "segments", "answers", "receipts", "request")  # one item an event, segment or request
 QUEUE_ITEMS = 2000  # kept in a queue; tried on ejabberd 23.01: 1,120 items/s with 1,500 retained (facts: measured.md)
 
 

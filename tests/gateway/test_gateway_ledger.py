@@ -228,7 +228,7 @@ def test_a_ledger_of_another_version_is_put_aside(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version=99")
     db.close()
     ledger = Ledger(path)
-    assert ledger.rebuilt == "ledger of version 99, not 2"
+    assert ledger.rebuilt == "ledger of version 99, not 3"
     ledger.close()
 
 

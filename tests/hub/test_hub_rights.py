@@ -15,7 +15,8 @@ pytestmark = pytest.mark.timeout(60)
 
 TIME = "2026-05-09T01:02:03.000000Z"
 TRUCK_NODES = [
-    "truck-1_meta", "truck-1_data", "truck-1_packed_meta", "truck-1_packed_data", "truck-1_segments_meta", "truck-1_segments_data",
+    "truck-1_meta", "truck-1_data",
+    *(f"truck-1_{channel}_{half}" for channel in ("packed", "events", "health", "segments", "answers") for half in ("meta", "data")),
 ]  # fmt: skip
 CENTER_NODES = ["truck-1_receipts_meta", "truck-1_receipts_data", "truck-1_request_meta", "truck-1_request_data"]
 
@@ -127,7 +128,7 @@ def test_every_node_keeps_one_item_but_the_queues_two_thousand():
     nodes = nodes_of("truck-1")
     assert {node.name for node in nodes} == {*TRUCK_NODES, *CENTER_NODES}
     queues = {node.name for node in nodes if node.config["max_items"] == 2000}
-    assert queues == {"truck-1_segments_data", "truck-1_receipts_data", "truck-1_request_data"}
+    assert queues == {f"truck-1_{name}_data" for name in ("events", "segments", "answers", "receipts", "request")}
     assert {node.config["max_items"] for node in nodes} == {1, 2000}
     for node in nodes:
         held = (node.config["access_model"], node.config["publish_model"], node.config["persist_items"])
