@@ -1,4 +1,5 @@
-"""The live snapshot between recorder and uplink (docs/formats.md 4): one JSON object per datagram on a local Unix socket.
+"""What goes between recorder and uplink (docs/formats.md 4): one JSON object per datagram on a local Unix socket. A datagram without
+`kind` is the live snapshot; others are a second of the IMU (`packed`, gateway/live_blocks.py) or an event (gateway/live_events.py).
 
 The receiver (the uplink) owns the socket file; the recorder only sends. Sending never blocks and never fails: the recorder must go on
 writing to disk whether or not an uplink is there, so a datagram nobody can take is dropped and counted. Nothing is lost by that: what
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 SNAPSHOT_BYTES = 65_536  # of one datagram; a snapshot of all quantities takes about 6 kB
+KIND = "kind"  # the key that says what a datagram is; a snapshot has none
 SOCKET_MODE = 0o600  # live positions of a truck are for its own processes only
 
 
@@ -23,7 +25,7 @@ class LiveError(OSError):
 
 
 class LiveSender:
-    """Sends snapshots to the socket file `path`. `sent` and `dropped` count datagrams."""
+    """Sends datagrams to the socket file `path`, from any thread. `sent` and `dropped` count them."""
 
     def __init__(self, path: str | Path) -> None:
         self._path = str(path)
@@ -48,7 +50,7 @@ class LiveSender:
 
 
 class LiveReceiver:
-    """Binds the socket file `path` and gives the snapshots that arrive. Raises LiveError if another process listens there.
+    """Binds the socket file `path` and gives the datagrams that arrive. Raises LiveError if another process listens there.
 
     Has `fileno()`, so an event loop can wait for it (`loop.add_reader(receiver, ...)`) and then call `receive(0)`.
     `malformed` counts datagrams that were not a JSON object."""
@@ -88,7 +90,7 @@ class LiveReceiver:
         return self._socket.fileno()
 
     def receive(self, timeout: float | None = None) -> dict[str, Any] | None:
-        """The next snapshot; None if none came within `timeout` seconds (0: do not wait, None: wait for ever)."""
+        """The next datagram; None if none came within `timeout` seconds (0: do not wait, None: wait for ever)."""
         self._socket.settimeout(timeout)
         while True:
             try:
@@ -100,12 +102,17 @@ class LiveReceiver:
             except msgspec.DecodeError:
                 self.malformed += 1
 
+    def waiting(self) -> list[dict[str, Any]]:
+        """All that waits, in the order of sending; of the snapshots among it only the newest (live data is conflated)."""
+        found: list[dict[str, Any]] = []
+        while (datagram := self.receive(0)) is not None:
+            found.append(datagram)
+        newest = max((index for index, datagram in enumerate(found) if KIND not in datagram), default=0)
+        return [datagram for index, datagram in enumerate(found) if KIND in datagram or index == newest]
+
     def newest(self) -> dict[str, Any] | None:
-        """The newest waiting snapshot (older ones are passed over: live data is conflated); None if none waits."""
-        newest = None
-        while (snapshot := self.receive(0)) is not None:
-            newest = snapshot
-        return newest
+        """The newest waiting snapshot; what else waits is passed over. None if none waits."""
+        return next((datagram for datagram in self.waiting() if KIND not in datagram), None)
 
     def close(self) -> None:
         """Closes the socket and removes its file."""

@@ -34,6 +34,8 @@ from gateway.disk_trouble import DiskTrouble
 from gateway.inputs import ignition_is_on
 from gateway.journal import Entry, Journal, event
 from gateway.live import LiveSender
+from gateway.live_blocks import LiveBlocks
+from gateway.live_events import LiveEvents
 from gateway.previous import last_messages
 from gateway.rtc import Rtc
 from gateway.snapshot import Snapshot
@@ -126,6 +128,8 @@ class Recorder:
             seconds, size = self._config.images_segment_seconds, self._config.images_segment_bytes
             self._images = self._segments(IMAGES, number, seconds, size, cameras)
         self._journal = Journal(self._readings, self._clock, lambda: self._snapshot.count("gaps"))
+        self._blocks = LiveBlocks(self._config.name, self.folder, self._clock, self._journal, self._live)
+        self._news = LiveEvents(self._config.name, self.folder, self._clock, self._journal, self._live)
         self._sources = Sources(
             self._config, self._clock, self._journal, self._snapshot, self._images, resume, before, self._disk, self._ignition
         )
@@ -210,6 +214,8 @@ class Recorder:
                     if self._sources is not None:
                         self._sources.settle()
                     self._snapshot.send()
+                    self._blocks.send()
+                    self._news.send()
                 mapping = self._clock.mapping()
                 if now >= due["clock"] or mapping.source != source:
                     due["clock"], source = now + CLOCK_SECONDS, mapping.source
@@ -297,6 +303,7 @@ class Recorder:
             if segments is not None:
                 counters |= {f"{stream}.{name}": float(value) for name, value in segments.stats()._asdict().items()}
         counters |= {"live.sent": self._live.sent, "live.dropped": self._live.dropped, "clock.rejected": self._clock.rejected}
+        counters |= {"live.blocks_passed_over": self._blocks.passed_over, "live.events_passed_over": self._news.passed_over}
         if self._sources is not None:
             counters |= self._sources.counters()
         counters["memory_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
