@@ -36,6 +36,7 @@ from gateway.journal import Entry, Journal, event
 from gateway.live import LiveSender
 from gateway.live_blocks import LiveBlocks
 from gateway.live_events import LiveEvents
+from gateway.memory import keep_freed
 from gateway.previous import last_messages
 from gateway.rtc import Rtc
 from gateway.snapshot import Snapshot
@@ -341,6 +342,7 @@ def main(arguments: list[str]) -> int:
         for shift in shifts:
             shift.stopping.set()
 
+    keep_freed()
     try:
         config = load(arguments[0])
         for number in (signal.SIGTERM, signal.SIGINT):
