@@ -208,7 +208,8 @@ class Ledger:
         for original in originals:
             self._change("state='superseded', reason=?", (found.segment_id,), "segment_id=?", (original.segment_id,))
         place = min(original.seq if original.place is None else original.place for original in originals)
-        self._change("place=?", (place,), "segment_id=?", (found.segment_id,))
+        requested = any(original.requested for original in originals)
+        self._change("place=?, requested=?", (place, requested), "segment_id=?", (found.segment_id,))
         self._count(found, sum(original.size for original in originals) - found.size)
 
     def _count(self, found: Found, freed: int) -> None:
@@ -330,22 +331,31 @@ class Ledger:
         return self._rows(f"state='superseded' ORDER BY {_ORDER} LIMIT ?", limit)
 
     def to_thin(self, limit: int = 100) -> list[Segment]:
-        """Images that are not sent: the least thinned first, of them the oldest."""
+        """Images that are not sent: the least thinned first, of them the oldest. Those that the center asked for only when no others are
+        left: somebody waits for them."""
         return self._rows(
-            f"{_UNSENT} AND stream='images' AND keep_every BETWEEN 1 AND ? ORDER BY keep_every, {_ORDER} LIMIT ?",
+            f"{_UNSENT} AND stream='images' AND keep_every BETWEEN 1 AND ? AND (NOT requested OR NOT EXISTS (SELECT 1 FROM segments"
+            f" WHERE {_UNSENT} AND stream='images' AND keep_every>0 AND NOT requested)) ORDER BY keep_every, {_ORDER} LIMIT ?",
             KEEP_EVERY_MOST // 2,
             limit,
         )
 
     def to_shrink(self, limit: int = 100) -> list[Segment]:
-        """Images that were not yet sent or shrunk, newest first: the oldest are sent next."""
+        """Images that were not yet sent or shrunk, newest first: the oldest, and those that were asked for, are sent next."""
         return self._rows(
-            "state='sealed' AND stream='images' AND keep_every>0 AND NOT shrunk ORDER BY ifnull(place, seq) DESC LIMIT ?", limit
+            "state='sealed' AND stream='images' AND keep_every>0 AND NOT shrunk AND NOT requested ORDER BY ifnull(place, seq) DESC LIMIT ?",
+            limit,
         )
 
     def to_drop(self, stream: str, limit: int = 100) -> list[Segment]:
-        """Segments of `stream` that are not sent, oldest first; records of what was dropped are not among them."""
-        return self._rows(f"{_UNSENT} AND stream=? AND keep_every>0 ORDER BY {_ORDER} LIMIT ?", stream, limit)
+        """Segments of `stream` that are not sent, oldest first; records of what was dropped are not among them, nor images that the center
+        asked for, until they are as thin as can be (`to_thin`)."""
+        return self._rows(
+            f"{_UNSENT} AND stream=? AND keep_every>0 AND (NOT requested OR keep_every>=?) ORDER BY requested, {_ORDER} LIMIT ?",
+            stream,
+            KEEP_EVERY_MOST,
+            limit,
+        )
 
     def drop_records(self, stream: str, limit: int = 100) -> list[Segment]:
         """Records of what was dropped from `stream` that are not sent, oldest first."""
@@ -375,15 +385,15 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for segment_id in segment_ids:
-                row = self._db.execute(
-                    "DELETE FROM segments WHERE segment_id=? AND state IN ('receipted', 'superseded') RETURNING state, size", (segment_id,)
-                ).fetchone()
-                if row is None:
+                row = self.segment(segment_id)
+                if row is None or row.state not in ("receipted", "superseded"):
                     continue
                 gone += 1
-                if row[0] == "receipted":
+                ledger_requests.remember_gone(self._db, segment_id, row.reason if row.state == "superseded" else "")
+                self._db.execute("DELETE FROM segments WHERE segment_id=?", (segment_id,))
+                if row.state == "receipted":
                     self._add_to("deleted_segments", 1)
-                    self._add_to("deleted_bytes", row[1])
+                    self._add_to("deleted_bytes", row.size)
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
