@@ -1,7 +1,8 @@
 """SoX documents: written as the CMU sensor specification v0.0.18 and Keio's clients both read them, read in every dialect known.
 
 Written: namespace http://jabber.org/protocol/sox; every value with id, typedValue and timestamp; every transducer with name, id and
-units; unitScaler only as the XSD spells it; a device type of the 11 that both sides know; no geoloc, no attribute of our own.
+units; unitScaler only as the XSD spells it; a device type of the 11 that both sides know; no geoloc, no attribute of our own; no "<" in
+a name, for Keio's readers undo escapes before they parse. Texts go as they are: one with "<" or an apostrophe is not for them.
 
 Read: names in any case and any namespace, values under <data>, under <device>, or bare; children that were escaped into text
 (once or twice); raw-only and typed-only values; unitScaler or unitScalar; missing names, types and units; any item id.
@@ -18,8 +19,8 @@ from sox.errors import DocumentError
 from sox.times import parse_xep0082, xep0082
 
 __all__ = [
-    "NAMESPACE", "Device", "DocumentError", "Transducer", "TransducerValue", "data_document", "device_document", "format_si",
-    "parse_data", "parse_device", "parse_xep0082", "parse_xml", "xep0082",
+    "NAMESPACE", "Device", "DocumentError", "Transducer", "TransducerValue", "data_document", "device_document", "element", "format_si",
+    "parse_data", "parse_device", "parse_xep0082", "parse_xml", "transducer_name", "xep0082",
 ]  # fmt: skip
 
 NAMESPACE = "http://jabber.org/protocol/sox"
@@ -29,6 +30,9 @@ UNIT_OF_TEXT = "enum"  # `units` is required by the XSD; its only unit for value
 
 REASON = ".reason"  # docs/formats.md 5: a quantity without number is sent as <quantity>.reason, a text
 CALIBRATED = ".calibrated"  # <quantity>.calibrated is "true" under a profile; absent means uncalibrated, so no mark is ever forgotten
+
+# JSoxLib makes "<" of "&lt;" in the document's text and then parses it: one such name, and the truck is unreadable.
+_WORDS = (("<", "below"), (">", "above"))
 
 _ESCAPED_LEVELS = 2  # Keio's readers unescape once more what the parser already unescaped
 _ESCAPES = (("&lt;", "<"), ("&gt;", ">"), ("&apos;", "'"), ("&quot;", '"'), ("&amp;", "&"))  # & last: one level only
@@ -72,31 +76,39 @@ def device_document(device: str, transducers: Sequence[Quantity] | Sequence[str]
     minValue, maxValue and resolution are in the unit on the wire, as typedValue is.
     """
     kind = TYPE_TRUCK if transducers and isinstance(transducers[0], Quantity) else TYPE_CHANNEL
-    root = _element("device", {"name": name or device, "id": device, "type": kind})
+    root = element("device", {"name": name or device, "id": device, "type": kind})
     for transducer in transducers:
         if isinstance(transducer, str):
-            root.append(_element("transducer", {"name": transducer, "id": transducer, "units": UNIT_OF_TEXT}))
+            root.append(element("transducer", {"name": transducer, "id": transducer, "units": UNIT_OF_TEXT}))
             continue
-        attributes = {"name": transducer.name, "id": transducer.id, "units": transducer.sox_unit}
+        attributes = {"name": transducer_name(transducer), "id": transducer.id, "units": transducer.sox_unit}
         if transducer.sox_scaler:
             attributes["unitScaler"] = str(transducer.sox_scaler)
         attributes["minValue"] = format_si(transducer, transducer.low)
         attributes["maxValue"] = format_si(transducer, transducer.high)
         attributes["resolution"] = f"{transducer.sox.factor * transducer.resolution:.6g}"
-        root.append(_element("transducer", attributes))
+        root.append(element("transducer", attributes))
     return root
+
+
+def transducer_name(quantity: Quantity) -> str:
+    """The quantity's name as it stands in a description."""
+    name = quantity.name
+    for sign, word in _WORDS:
+        name = name.replace(sign, word)
+    return name
 
 
 def data_document(values: Sequence[TransducerValue]) -> ET.Element:
     """The document with `values`; raises ValueError if one lacks id, typedValue or timestamp (the specification requires them)."""
-    root = _element("data", {})
+    root = element("data", {})
     for value in values:
         if not value.id or value.typed is None or not value.timestamp:
             raise ValueError(f"a value to be sent needs id, typed value and timestamp: {value}")
         attributes = {"id": value.id, "typedValue": value.typed, "timestamp": value.timestamp}
         if value.raw is not None:
             attributes["rawValue"] = value.raw
-        root.append(_element("transducerValue", attributes))
+        root.append(element("transducerValue", attributes))
     return root
 
 
@@ -105,13 +117,13 @@ def format_si(quantity: Quantity, si: float) -> str:
     return f"{quantity.sox.shown(si):.12g}"
 
 
-def parse_data(element: ET.Element | str | bytes) -> list[TransducerValue]:
+def parse_data(document: ET.Element | str | bytes) -> list[TransducerValue]:
     """All transducerValues of a data document in any dialect, in document order; raises DocumentError on text that is no XML.
 
     Values without id are left out (nothing could be done with them). transducerSetValues are requests, not values: left out too.
     """
     values = []
-    for found in _find(_root(element), "transducervalue"):
+    for found in _find(_root(document), "transducervalue"):
         attributes = _attributes(found)
         if identity := attributes.get("id", "").strip():
             timestamp = _clear_time(attributes.get("timestamp", ""))
@@ -119,9 +131,9 @@ def parse_data(element: ET.Element | str | bytes) -> list[TransducerValue]:
     return values
 
 
-def parse_device(element: ET.Element | str | bytes) -> Device:
+def parse_device(document: ET.Element | str | bytes) -> Device:
     """The device described by a meta document in any dialect; raises DocumentError where there is none."""
-    root = _root(element)
+    root = _root(document)
     device = next(iter(_find(root, "device")), None)
     if device is None:
         raise DocumentError(f"no device in <{_local(root)}>")
@@ -144,32 +156,33 @@ class _NoDoctype(ET.TreeBuilder):
         raise DocumentError("document types are not allowed")
 
 
-def _element(name: str, attributes: dict[str, str]) -> ET.Element:
+def element(name: str, attributes: dict[str, str]) -> ET.Element:
+    """An element of the namespace; a character that XML forbids becomes U+FFFD."""
     return ET.Element(f"{{{NAMESPACE}}}{name}", {key: _ILLEGAL.sub("\ufffd", value) for key, value in attributes.items()})
 
 
-def _root(element: ET.Element | str | bytes) -> ET.Element:
-    return parse_xml(element) if isinstance(element, str | bytes) else element
+def _root(document: ET.Element | str | bytes) -> ET.Element:
+    return parse_xml(document) if isinstance(document, str | bytes) else document
 
 
-def _local(element: ET.Element) -> str:
+def _local(node: ET.Element) -> str:
     # Comments and processing instructions have a function as tag.
-    return element.tag.rpartition("}")[2].lower() if isinstance(element.tag, str) else ""
+    return node.tag.rpartition("}")[2].lower() if isinstance(node.tag, str) else ""
 
 
-def _attributes(element: ET.Element) -> dict[str, str]:
-    return {key.rpartition("}")[2].lower(): value for key, value in element.attrib.items()}
+def _attributes(node: ET.Element) -> dict[str, str]:
+    return {key.rpartition("}")[2].lower(): value for key, value in node.attrib.items()}
 
 
-def _find(element: ET.Element, name: str, depth: int = 0, levels: int = _ESCAPED_LEVELS) -> Iterator[ET.Element]:
-    """Elements of local name `name` in `element`, itself included, through wrappers and escaped text, in document order."""
-    if _local(element) == name:
-        yield element
+def _find(node: ET.Element, name: str, depth: int = 0, levels: int = _ESCAPED_LEVELS) -> Iterator[ET.Element]:
+    """Elements of local name `name` in `node`, itself included, through wrappers and escaped text, in document order."""
+    if _local(node) == name:
+        yield node
         return
     if depth == _DEEPEST:
         raise DocumentError(f"nested deeper than {_DEEPEST}")
-    yield from _find_in_text(element.text, name, depth, levels)
-    for child in element:
+    yield from _find_in_text(node.text, name, depth, levels)
+    for child in node:
         yield from _find(child, name, depth + 1, levels)
         yield from _find_in_text(child.tail, name, depth, levels)
 
