@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hub.errors import HubError
-from hub.serve import DOMAIN, HOST, Settings, serve
+from hub.serve import DOMAIN, HOST, S2S_PORT, Settings, serve
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,9 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--host", default=HOST, help="IP address to listen on")
     command.add_argument("--c2s-port", type=_port, default=0, help="XMPP port (default: a free one)")
     command.add_argument("--http-port", type=_port, default=0, help="HTTPS port for uploads (default: a free one)")
+    command.add_argument("--open-data", default="", help="trucks that everyone may read, separated by commas")
+    command.add_argument("--federation", default="", help="domains whose servers may talk to ours, separated by commas (default: none)")
+    command.add_argument("--federation-ca", type=Path, help="PEM file of the authorities of those servers (default: the system's)")
+    command.add_argument("--s2s-port", type=_port, default=S2S_PORT, help="port for those servers")
     given = parser.parse_args(arguments)
-    trucks = given.trucks.split(",") if given.trucks else []
-    settings = Settings(given.home, given.ready, trucks, given.domain, given.host, given.c2s_port, given.http_port)
+    settings = Settings(
+        given.home, given.ready, _listed(given.trucks), given.domain, given.host, given.c2s_port, given.http_port,
+        _listed(given.open_data), _listed(given.federation), given.federation_ca, given.s2s_port,
+    )  # fmt: skip
     try:
         return asyncio.run(serve(settings))
     except HubError as error:
@@ -38,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a folder or file that cannot be made, read or written
         print(f"hub: {error.filename or 'the hub'}: {error.strerror or error}", file=sys.stderr)
     return 2
+
+
+def _listed(text: str) -> list[str]:
+    return text.split(",") if text else []
 
 
 def _port(text: str) -> int:

@@ -1,8 +1,11 @@
 """Accounts: random passwords in files of the owner's alone, registered by ejabberd itself while it starts.
 
-There is no HTTP API, no in-band registration and no Erlang distribution through which an account could be made: the only way in is
-the folder of secrets on the hub's own disk. Start the hub again after adding one, or after removing one: an account without a secret
-is removed with its rights. The hub stores SCRAM-SHA-256 keys, not passwords.
+The folder of secrets says who has an account: `admin`, `center`, `reader-NAME`, and every other file is a truck. Nothing over the
+network makes an account (no in-band registration, no Erlang distribution); a running hub takes new ones through the Unix socket in its
+own folder (hub/changes.py). The hub stores SCRAM-SHA-256 keys, not passwords.
+
+An account whose secret is gone is shut out while ejabberd starts (a password nobody knows) and removed by hub/changes.py after its
+rights are: ejabberd's pubsub deletes the items of a removed account that still has rights, and they belong to the city.
 """
 
 import os
@@ -15,6 +18,7 @@ from sox.nodes import BadName, check_truck
 
 ADMIN = "admin"  # owns all nodes; used by the hub only
 CENTER = "center"
+READER_PREFIX = "reader-"  # ejabberd's rules know readers by it; no truck may have such a name
 
 # Runs inside ejabberd after its start (erl runs -s and -eval in order; a failure ends the whole node). Passwords never stand on a
 # command line. The last step makes the file that says: every account is there.
@@ -23,7 +27,7 @@ REGISTER = """
     Folder = os:getenv("CRUISERS_SECRETS"),
     {ok, Listed} = file:list_dir(Folder),
     Names = [Name || Name <- Listed, not lists:member($., Name)],
-    [ok = ejabberd_auth:remove_user(User, Server)
+    [ok = ejabberd_auth:set_password(User, Server, base64:encode(crypto:strong_rand_bytes(32)))
      || {User, Server} <- ejabberd_auth:get_users(Host), not lists:member(binary_to_list(User), Names)],
     [begin
         {ok, Password} = file:read_file(filename:join(Folder, Name)),
@@ -46,9 +50,32 @@ def check_trucks(trucks: Sequence[str]) -> list[str]:
             raise HubError(str(error)) from error
         if name in (ADMIN, CENTER):
             raise HubError(f"truck name {name!r} is the name of another account of the hub")
+        if name.startswith(READER_PREFIX):
+            raise HubError(f"truck name {name!r}: names of readers begin with {READER_PREFIX!r}")
         if trucks.count(name) > 1:
             raise HubError(f"truck name {name!r} is given twice")
     return list(trucks)
+
+
+def reader(name: str) -> str:
+    """The account of the reader `name` (given with or without the prefix); raises HubError."""
+    try:
+        return READER_PREFIX + check_truck(name.removeprefix(READER_PREFIX))
+    except BadName as error:
+        raise HubError(str(error).replace("truck name", "reader name")) from error
+
+
+def truck_accounts(folder: Path) -> list[str]:
+    """The trucks that have an account, sorted."""
+    return [name for name in all_accounts(folder) if name not in (ADMIN, CENTER) and not name.startswith(READER_PREFIX)]
+
+
+def all_accounts(folder: Path) -> list[str]:
+    """All accounts, sorted; none where the hub was never started."""
+    try:
+        return sorted(file.name for file in folder.iterdir() if "." not in file.name)
+    except FileNotFoundError:
+        return []
 
 
 def ensure_secrets(folder: Path, users: Iterable[str]) -> None:

@@ -22,6 +22,7 @@ from hub.errors import HubError
 AUTHORITY_YEARS = 10  # a truck's life
 SERVER_DAYS = 397  # what browsers accept at most
 RENEW_DAYS = 30
+USES = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]  # a federated hub is the client of the other
 # The clock of a Pi without battery may be hours behind at its first connection; valid from a day before covers it.
 BACKDATED = timedelta(days=1)
 
@@ -69,7 +70,8 @@ def _still_good(files: Files, authority: x509.Certificate, wanted: Sequence[str]
     if key.public_key() != server.public_key():
         return False  # a crash between writing the two
     held = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    if {str(name.value) for name in held} != set(wanted) or server.issuer != authority.subject:
+    uses = server.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    if {str(name.value) for name in held} != set(wanted) or server.issuer != authority.subject or set(uses) != set(USES):
         return False
     return server.not_valid_before_utc <= now < server.not_valid_after_utc - timedelta(days=RENEW_DAYS)
 
@@ -98,7 +100,7 @@ def _make_server(
         .add_extension(x509.SubjectAlternativeName([_general(name) for name in wanted]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(USES), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from hub.accounts import REGISTER
 from hub.certificates import Files
-from hub.configuration import Addresses, render
+from hub.configuration import Addresses, Federation, render
 from hub.errors import HubError
+from hub.local import FOLDER, SOCKET
 
 LIBRARIES = tuple(Path("/usr/lib").glob("*-linux-gnu*"))  # Debian keeps Erlang applications in the multiarch folder
 INSTALL = "ejabberd is not installed: sudo apt-get install ejabberd"
@@ -37,13 +38,16 @@ def find_libraries(folders: Iterable[Path] = LIBRARIES) -> Path:
 
 
 class Ejabberd:
-    """One ejabberd in `home`: db/, log/, upload/ and ejabberd.yml there are its own; secrets/ gives it its accounts."""
+    """One ejabberd in `home`: db/, log/, run/, upload/ and ejabberd.yml there are its own; secrets/ gives it its accounts."""
 
-    def __init__(self, home: Path, addresses: Addresses, certificates: Files, libraries: Path) -> None:
+    def __init__(
+        self, home: Path, addresses: Addresses, certificates: Files, libraries: Path, federation: Federation | None = None
+    ) -> None:
         self._home = home
         self._addresses = addresses
         self._certificates = certificates
         self._libraries = libraries
+        self._federation = federation
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -55,10 +59,12 @@ class Ejabberd:
 
     async def start(self) -> None:
         """Start and wait until it listens and every account is there; raises HubError, and leaves nothing running then."""
-        for folder in ("db", "log", "upload"):
+        for folder in ("db", "log", "upload", FOLDER):
             (self._home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._home / FOLDER).chmod(0o700)  # who can reach the socket in it administers the hub
         configuration = self._home / "ejabberd.yml"
-        configuration.write_text(render(self._addresses, self._certificates, str(self._home / "upload")), "utf-8")
+        text = render(self._addresses, self._certificates, str(self._home / "upload"), SOCKET, self._federation)
+        configuration.write_text(text, "utf-8")
         registered = self._home / "registered"
         registered.unlink(missing_ok=True)
         console = self._home / "log" / "console.log"
@@ -127,7 +133,9 @@ class Ejabberd:
         ]  # fmt: skip
 
     def _environment(self, configuration: Path, registered: Path) -> dict[str, str]:
+        resolver = {name: os.environ[name] for name in ("ERL_INETRC",) if name in os.environ}  # other name servers, for federation
         return {
+            **resolver,
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self._home),
             "LC_ALL": "C.UTF-8",
@@ -144,7 +152,7 @@ class Ejabberd:
     def _why(self, console: Path) -> HubError:
         text = console.read_text("utf-8", "replace")
         if "eaddrinuse" in text:
-            ports = (self._addresses.c2s_port, self._addresses.http_port)
+            ports = [self._addresses.c2s_port, self._addresses.http_port, *([self._federation.port] if self._federation else [])]
             taken = next((port for port in ports if f"{{{port}," in text), ports[0])
             return PortTaken(f"port {taken} on {self._addresses.host} is taken by another program")
         return HubError(f"ejabberd did not start: see {console}")

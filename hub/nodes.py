@@ -8,62 +8,100 @@
 
 The hub's admin owns them all and is the only one who may create nodes. Everyone else, other trucks too, may neither read nor write
 (whitelist); that a node exists, by name, can be seen. 2000 items: five receipts to an offline truck left one with max_items 1.
+
+Readers that are named see what the air and the street were like (READABLE), never where objects lie or what was asked. A truck that is
+declared open data shows T_meta and T_data, and T_packed_ if asked, to everyone with an account and to federated domains.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from hub.accounts import CENTER
+from hub.rights import Rights
 from sox.client import SoxClient
 from sox.errors import SoxError
 from sox.nodes import CENTER_WRITES, CHANNELS, QUEUE_ITEMS, QUEUES, channel, data, meta
+
+READABLE = ("", "packed", "events")  # channels for readers that are named; "": the truck's own device
+OPENED, OPENED_PACKED = ("",), ("", "packed")  # channels of a truck that is open data
+AT_ONCE = 8  # trucks whose nodes are made at the same time
+NOBODY = Rights()
 
 MAX_PAYLOAD = 250_000  # bytes; ejabberd's own MAX_PAYLOAD_SIZE
 
 
 class Node(NamedTuple):
-    """One node with its settings and the accounts (local parts) that write and read it."""
+    """One node with its settings and the accounts (local parts, or whole JIDs of federated domains) that write and read it."""
 
     name: str
     config: dict[str, object]
     writer: str
-    reader: str
+    readers: tuple[str, ...]
+
+    def rights(self, domain: str) -> dict[str, str]:
+        """{bare JID: affiliation} on the hub of `domain`."""
+        return {address(reader, domain): "member" for reader in self.readers} | {address(self.writer, domain): "publisher"}
 
 
-def nodes_of(truck: str) -> list[Node]:
+def address(account: str, domain: str) -> str:
+    """The bare JID of `account`."""
+    return account if "@" in account else f"{account}@{domain}"
+
+
+def nodes_of(truck: str, given: Rights = NOBODY) -> list[Node]:
     """All nodes of `truck`."""
-    devices = [(truck, "")] + [(channel(truck, name), name) for name in CHANNELS]
+    opened = (OPENED_PACKED if given.open_data[truck] else OPENED) if truck in given.open_data else ()
     nodes = []
-    for device, name in devices:
+    for name in ("", *CHANNELS):
+        device = channel(truck, name) if name else truck
         writer, reader = (CENTER, truck) if name in CENTER_WRITES else (truck, CENTER)
-        nodes.append(Node(meta(device), _config(1), writer, reader))
-        nodes.append(Node(data(device), _config(QUEUE_ITEMS if name in QUEUES else 1), writer, reader))
+        readers = (reader, *given.readers_of(truck)) if name in READABLE else (reader,)
+        for node, kept in ((meta(device), 1), (data(device), QUEUE_ITEMS if name in QUEUES else 1)):
+            nodes.append(Node(node, _config(kept, name in opened), writer, readers))
     return nodes
 
 
-async def ensure_nodes(admin: SoxClient, trucks: Iterable[str]) -> None:
+async def ensure_nodes(admin: SoxClient, trucks: Iterable[str], given: Rights = NOBODY) -> None:
     """Create the nodes of `trucks`, or bring settings and rights of existing ones up to date; raises SoxError."""
-    for truck in trucks:
-        for node in nodes_of(truck):
-            rights = {f"{node.writer}@{admin.domain}": "publisher", f"{node.reader}@{admin.domain}": "member"}
-            try:
-                await admin.create_node(node.name, node.config, rights)
-            except SoxError as error:
-                if error.condition != "conflict":
-                    raise
-                await admin.configure_node(node.name, node.config)
-                await _set_rights(admin, node.name, rights)
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def ensure(truck: str) -> None:
+        async with turns:
+            for node in nodes_of(truck, given):
+                await _ensure(admin, node)
+
+    await asyncio.gather(*(ensure(truck) for truck in trucks))
 
 
-async def _set_rights(admin: SoxClient, node: str, rights: dict[str, str]) -> None:
-    held = await admin.affiliations(node)
-    taken = {jid: "none" for jid in held if jid not in rights and jid != admin.jid}
-    await admin.set_affiliations(node, taken | rights)
+async def take_rights(admin: SoxClient, account: str, trucks: Iterable[str]) -> None:
+    """Leave `account` no right on any node of `trucks`; what it published stays. Raises SoxError."""
+    jid = address(account, admin.domain)
+    for node in (node for truck in trucks for node in nodes_of(truck)):
+        try:
+            if jid in await admin.affiliations(node.name):
+                await admin.set_affiliations(node.name, {jid: "none"})
+        except SoxError as error:
+            if error.condition != "item-not-found":  # a node that was never made
+                raise
 
 
-def _config(max_items: int) -> dict[str, object]:
+async def _ensure(admin: SoxClient, node: Node) -> None:
+    rights = node.rights(admin.domain)
+    try:
+        await admin.create_node(node.name, node.config, rights)
+    except SoxError as error:
+        if error.condition != "conflict":
+            raise
+        await admin.configure_node(node.name, node.config)
+        held: Mapping[str, str] = await admin.affiliations(node.name)
+        taken = {jid: "none" for jid in held if jid not in rights and jid != admin.jid}
+        await admin.set_affiliations(node.name, taken | rights)
+
+
+def _config(max_items: int, opened: bool) -> dict[str, object]:
     return {
-        "access_model": "whitelist",
+        "access_model": "open" if opened else "whitelist",
         "publish_model": "publishers",
         "persist_items": True,
         "max_items": max_items,

@@ -1,29 +1,32 @@
 """The hub from start to stop: folders, certificates, accounts, ejabberd, nodes, ready file."""
 
 import asyncio
-import fcntl
 import json
 import os
 import re
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from hub import accounts, certificates
-from hub.configuration import Addresses
+from hub import accounts, certificates, rights
+from hub.changes import remove_unknown
+from hub.configuration import Addresses, Federation
 from hub.ejabberd import Ejabberd, PortTaken, find_libraries
 from hub.errors import HubError
+from hub.local import LocalCommands
 from hub.nodes import ensure_nodes
+from hub.running import own
 from sox.client import SoxClient
 from sox.errors import SoxError
 
 DOMAIN = "cruisers.test"  # .test never exists in the public DNS (RFC 6761)
 HOST = "127.0.0.1"
+S2S_PORT = 5269  # registered for servers (RFC 6120, 14.7)
+SYSTEM_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 TRIES = 4  # a free port may be taken by a neighbour between choosing and listening
 _DOMAIN = re.compile(r"(?=.{1,200}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+")
 
@@ -38,6 +41,10 @@ class Settings(NamedTuple):
     host: str = HOST
     c2s_port: int = 0
     http_port: int = 0
+    open_data: Sequence[str] = ()  # trucks, beside those that were declared so before
+    federation: Sequence[str] = ()  # domains whose servers may talk to ours; none: no port for servers
+    federation_ca: Path | None = None  # PEM file of the authorities of those servers; None: the system's
+    s2s_port: int = S2S_PORT
 
 
 async def serve(settings: Settings) -> int:
@@ -46,12 +53,15 @@ async def serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    _check(settings)
+    check(settings)
     libraries = find_libraries()
     home = settings.home.resolve()
-    with _own(home):
+    with own(home) as held:
         files = certificates.ensure(home / "tls", settings.domain, settings.host)
         accounts.ensure_secrets(home / "secrets", [accounts.ADMIN, accounts.CENTER, *settings.trucks])
+        if settings.open_data:
+            with rights.changing(home) as given:
+                given.open_data |= dict.fromkeys(settings.open_data, False) | given.open_data
         starting = asyncio.ensure_future(_start(settings, home, files, libraries))
         await _first(starting, asyncio.ensure_future(stopped.wait()))
         if not starting.done():  # told to stop while starting
@@ -60,8 +70,10 @@ async def serve(settings: Settings) -> int:
             return 0
         server, addresses = starting.result()
         try:
-            await _prepare_nodes(settings, home, files, addresses)
-            _announce(settings.ready, home, files, addresses, server.pid)
+            await _prepare(home, files, addresses)
+            info = _info(home, files, addresses, server.pid)
+            held.tell(info)
+            _announce(settings.ready, info)
             ended = asyncio.ensure_future(server.wait())
             await _first(ended, asyncio.ensure_future(stopped.wait()))
             if ended.done():
@@ -73,44 +85,34 @@ async def serve(settings: Settings) -> int:
             await server.stop()
 
 
-def _check(settings: Settings) -> None:
+def check(settings: Settings) -> None:
+    """Raises HubError where the hub could not be started so, before anything is made."""
     accounts.check_trucks(settings.trucks)
-    if not _DOMAIN.fullmatch(settings.domain):
-        raise HubError(f"domain {settings.domain!r}: use lower-case names with dots, e.g. {DOMAIN}")
+    unknown = [
+        truck for truck in settings.open_data if truck not in {*settings.trucks, *accounts.truck_accounts(settings.home / "secrets")}
+    ]
+    if unknown:
+        raise HubError(f"open data: no truck {unknown[0]!r}")
+    for domain in (settings.domain, *settings.federation):
+        if not _DOMAIN.fullmatch(domain):
+            raise HubError(f"domain {domain!r}: use lower-case names with dots, e.g. {DOMAIN}")
+    if settings.domain in settings.federation:
+        raise HubError(f"domain {settings.domain!r} is the hub's own and cannot be federated with")
     try:
         ip_address(settings.host)
     except ValueError as error:
         raise HubError(f"host {settings.host!r} is not an IP address") from error
     if not settings.ready.parent.is_dir():
         raise HubError(f"{settings.ready}: its folder does not exist")
-    for port in (settings.c2s_port, settings.http_port):
+    for port in (settings.c2s_port, settings.http_port, *([settings.s2s_port] if settings.federation else [])):
         if port:
             _bindable(settings.host, port).close()
-
-
-@contextmanager
-def _own(home: Path) -> Iterator[None]:
-    """Hold `home` for this process alone: two ejabberds in one database folder destroy it."""
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise HubError(f"{error.filename}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise HubError(f"another hub runs in {home}") from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 async def _start(settings: Settings, home: Path, files: certificates.Files, libraries: Path) -> tuple[Ejabberd, Addresses]:
     for last in [False] * (TRIES - 1) + [True]:
         addresses = _addresses(settings)
-        server = Ejabberd(home, addresses, files, libraries)
+        server = Ejabberd(home, addresses, files, libraries, _federation(settings, home, files))
         try:
             await server.start()
             return server, addresses
@@ -138,24 +140,42 @@ def _bindable(host: str, port: int) -> socket.socket:
     return probe
 
 
-async def _prepare_nodes(settings: Settings, home: Path, files: certificates.Files, addresses: Addresses) -> None:
-    password = (home / "secrets" / accounts.ADMIN).read_text("ascii")
-    admin = SoxClient(f"{accounts.ADMIN}@{addresses.domain}", password, addresses.host, addresses.c2s_port, files.ca)
+async def _prepare(home: Path, files: certificates.Files, addresses: Addresses) -> None:
+    """All trucks have their nodes, everyone has the rights given and no others, and accounts without a secret are gone."""
+    secrets = home / "secrets"
+    admin = SoxClient(
+        f"{accounts.ADMIN}@{addresses.domain}", (secrets / accounts.ADMIN).read_text("ascii"), addresses.host, addresses.c2s_port, files.ca
+    )
     try:
         await admin.connect()
-        await ensure_nodes(admin, settings.trucks)
+        await ensure_nodes(admin, accounts.truck_accounts(secrets), rights.read(home))
+        await remove_unknown(admin, LocalCommands(home, addresses.domain), home)
     except SoxError as error:
         raise HubError(f"the nodes of the trucks could not be made: {error}") from error
     finally:
         await admin.disconnect()
 
 
-def _announce(ready: Path, home: Path, files: certificates.Files, addresses: Addresses, ejabberd_pid: int) -> None:
-    content = {
+def _federation(settings: Settings, home: Path, files: certificates.Files) -> Federation | None:
+    if not settings.federation:
+        return None
+    authorities = home / "tls" / "federation.pem"
+    try:
+        authorities.write_bytes(files.ca.read_bytes() + b"\n" + (settings.federation_ca or SYSTEM_AUTHORITIES).read_bytes())
+    except OSError as error:
+        raise HubError(f"{error.filename}: {error.strerror}") from error
+    return Federation(settings.federation, settings.s2s_port, authorities)
+
+
+def _info(home: Path, files: certificates.Files, addresses: Addresses, ejabberd_pid: int) -> dict[str, Any]:
+    return {
         **addresses._asdict(), "ca_file": str(files.ca), "secrets": str(home / "secrets"), "pid": os.getpid(), "ejabberd_pid": ejabberd_pid,
     }  # fmt: skip
+
+
+def _announce(ready: Path, info: dict[str, Any]) -> None:
     new = ready.with_name(ready.name + ".new")
-    new.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    new.write_text(json.dumps(info, indent=1) + "\n", "utf-8")
     new.rename(ready)
 
 

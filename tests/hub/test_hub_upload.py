@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from hub import certificates
-from hub.configuration import MAX_OBJECT
+from hub.limits import MAX_OBJECT
 from sox.client import SoxClient, SoxError
 from sox.transfer import TransferError, fetch, put_file
 
