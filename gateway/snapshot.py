@@ -93,6 +93,7 @@ class Snapshot:
                 "boottime_ns": mapping.boottime_ns,
                 "utc_ns": mapping.utc_ns,
                 "utc_source": mapping.source,
+                "utc_error_s": mapping.error_s if mapping.utc_ns else None,
                 "values": {quantity: dict(row) for quantity, row in self._values.items()},
                 "counts": {"images": 0, "gaps": 0, "head_frames": 0, "head_repeats": 0, **self._counts},
                 "sensors": {sensor: dict(row) for sensor, row in self._sensors.items()},
