@@ -126,6 +126,7 @@ class HostileLink:
         self._interest: dict[int, int] = {}
         self._dark = self._closing = False
         self._counts = {"connections": 0, "resets": 0, "refused": 0, "lost": 0}
+        self._by_target = [0] * len(targets)
         self._poll = select.epoll()
         self._listeners: dict[int, tuple[socket.socket, tuple[str, int]]] = {}
         self.ports = [self._listen(target) for target in targets]
@@ -185,15 +186,15 @@ class HostileLink:
         """New connections are accepted and closed at once, or no longer."""
         self._do(lambda: setattr(self, "_closing", on))
 
-    def counts(self) -> dict[str, int]:
-        """Bytes that left the queue of each direction, those in it, and what happened to connections, since the start."""
-        found: dict[str, int] = {}
+    def counts(self) -> dict[str, Any]:
+        """Bytes that left the queue of each direction, those in it, and what happened to connections, since the start; `by_target`: how
+        many were made to each."""
+        found: dict[str, Any] = {}
 
         def look() -> None:
             ways = self._ways
-            found.update(
-                self._counts, up=ways["up"].carried, down=ways["down"].carried, queued=ways["up"].queued, open=len(self._flows) // 2
-            )
+            found.update(self._counts, up=ways["up"].carried, down=ways["down"].carried, queued=ways["up"].queued)
+            found.update(open=len(self._flows) // 2, by_target=list(self._by_target))
 
         self._do(look)
         return found
@@ -314,6 +315,7 @@ class HostileLink:
         except BlockingIOError:
             return
         self._counts["connections"] += 1
+        self._by_target[[made for made, _ in self._listeners.values()].index(listener)] += 1
         if self._closing:
             truck.close()
             return

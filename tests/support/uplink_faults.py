@@ -1,0 +1,162 @@
+"""`make faults-uplink`: the uplink against everything that can go wrong on its way, and the table of what came of it.
+
+    python tests/support/uplink_faults.py [--only TEXT] [--seed N] [--json] [--keep DIR]
+
+One real hub and one real center for all; one truck with its own spool, ledger, link and oracle for each row. The columns: segments owed;
+lost; duplicated; deleted without a receipt; counted as delivered and not stored, or stored otherwise than sealed (false): all 0; uploads
+beyond one a segment; seconds from the end of the fault until everything sealed by then was receipted. Times of the product are shortened
+(SHORT in uplink_faults_rig.py). Then a whole shift (uplink_shift.py). Exit code 1 if a row failed; what is wrong with it follows below the
+table."""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from uplink_faults_cases import CASES, HTTP, LINK, Case
+from uplink_faults_rig import City, Truck
+
+WIDTH = 80
+BEFORE, AFTER = 3, 2  # segments sealed before and after the fault
+AT_ONCE = 2  # runs that share nothing but hub and center
+
+
+class Row(NamedTuple):
+    """What came of a fault. `recovered`: seconds until everything had arrived, None if it did not."""
+
+    fault: str
+    segments: int
+    lost: int
+    duplicated: int
+    unreceipted: int
+    false: int
+    retries: int
+    recovered: float | None
+    problems: list[str]
+
+    @property
+    def failed(self) -> bool:
+        """Whether the promise was not kept."""
+        return bool(self.problems) or self.recovered is None
+
+
+def one(city: City, case: Case, name: str, seed: int) -> Row:
+    """One run of a fault, from a truck that begins its shift to its orderly end."""
+    city.lead(case.kind == HTTP)
+    recovered, problems = None, []
+    with Truck(city, name, seed, quota_bytes=case.quota_bytes) as truck:
+        truck.seal(BEFORE)
+        truck.start()
+        try:
+            truck.until(lambda: truck.status().get("connected"), "the first connection")
+            case.fault(truck)
+            truck.seal(AFTER)
+            recovered = truck.arrived()
+        except (TimeoutError, RuntimeError) as error:
+            problems.append(f"{error} (problem: {truck.status().get('problem')}; last failure: {truck.status().get('last_failure')})")
+        mend(city)
+        verdict = truck.end()
+        uploads = truck.link.counts()["by_target"][1]
+    false = len(verdict.receipted_unstored) + len(verdict.damaged) + len(verdict.unowed)
+    return Row(
+        case.name, verdict.segments, len(verdict.lost), len(verdict.duplicated), len(verdict.deleted_unreceipted), false,
+        max(0, uploads - verdict.segments), recovered, problems + verdict.problems,
+    )  # fmt: skip
+
+
+def mend(city: City) -> None:
+    """What a run that failed in the middle has left broken."""
+    city.web.forget()
+    if city.hub.poll() is not None:
+        city.start_hub()
+    if city.center_ended():
+        city.start_center()
+
+
+def several(city: City, cases: Sequence[Case], names: Sequence[str], seed: int) -> Iterator[Row]:
+    """Runs of these, as many at a time as share nothing."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(lambda at: one(city, cases[at], names[at], seed + at), range(len(cases)))
+
+
+def everything(cases: Sequence[Case], seed: int, folder: Path, progress: Console) -> list[Row]:
+    """All runs; a bar on `progress` where that is a terminal."""
+    names = [f"t{number:02d}" for number in range(len(cases))]
+    alone = [at for at, case in enumerate(cases) if case.kind != LINK]
+    together = [at for at, case in enumerate(cases) if case.kind == LINK]
+    found: dict[int, Row] = {}
+    with City(folder, names) as city, Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
+        shown = bar.add_task("faults", total=len(cases))
+        rows = several(city, [cases[at] for at in together], [names[at] for at in together], seed)
+        for at, row in zip(together, rows, strict=True):
+            found[at] = row
+            bar.advance(shown)
+        for at in alone:
+            bar.update(shown, description=cases[at].name)
+            found[at] = one(city, cases[at], names[at], seed + at)
+            bar.advance(shown)
+    return [found[at] for at in range(len(cases))]
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """One row a fault."""
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    shown.add_column("fault", no_wrap=True)
+    for heading in ("segm.", "lost", "dupl.", "unrec.", "false", "again", "rec. s"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        recovered = "never" if row.recovered is None else f"{row.recovered:.1f}"
+        numbers = [row.segments, row.lost, row.duplicated, row.unreceipted, row.false, row.retries]
+        shown.add_row(("! " if row.failed else "") + row.fault, *(str(number) for number in numbers), recovered)
+    return shown
+
+
+def report(rows: Sequence[Row], console: Console) -> None:
+    """The table, its legend, and what failed."""
+    console.print(table(rows))
+    console.print(
+        "segm.: segments owed; unrec.: deleted without a receipt; false: counted as delivered and not stored, or stored otherwise than"
+        " sealed; again: uploads beyond one a segment; rec. s: from the end of the fault until all was receipted"
+    )
+    for row in rows:
+        for problem in row.problems:
+            console.print(f"! {row.fault}: {problem}", style="red")
+    console.print(f"{sum(not row.failed for row in rows)} of {len(rows)} kept the promise")
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """For machines."""
+    return [{**row._asdict(), "failed": row.failed} for row in rows]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description="The uplink against everything that can go wrong on its way.")
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name or kind contains it")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="the rows as JSON on stdout, the table on stderr")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="an empty folder for spools, archive and logs; they stay")
+    options = parser.parse_args(arguments)
+    cases = [case for case in CASES if options.only in case.name or options.only == case.kind]
+    if not cases:
+        print(f"faults-uplink: no row with {options.only!r}", file=sys.stderr)
+        return 2
+    console = Console(stderr=options.json, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    with tempfile.TemporaryDirectory(prefix="faults-uplink-") as folder:
+        rows = everything(cases, options.seed, options.keep or Path(folder), Console(stderr=True))
+    report(rows, console)
+    if options.json:
+        print(json.dumps(as_json(rows), indent=1))
+    return int(any(row.failed for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
