@@ -19,12 +19,14 @@ class TransferError(SoxError):
     """An upload or fetch that did not succeed.
 
     `condition`: `http` (the server answered, `status` says what), `stalled`, `certificate`, `connection`, `size` (the object is
-    not as long as expected), `file` (our own disk), `bad-address`. Nothing that raised this was delivered.
+    not as long as expected), `file` (our own disk), `bad-address`. Nothing that raised this was delivered. `retry_after`: seconds that
+    the server asks to stay away.
     """
 
-    def __init__(self, condition: str, text: str, status: int | None = None) -> None:
+    def __init__(self, condition: str, text: str, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(condition, text)
         self.status = status
+        self.retry_after = retry_after
 
 
 class DocumentError(ValueError):

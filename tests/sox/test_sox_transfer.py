@@ -5,6 +5,7 @@ import hashlib
 import os
 import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import pytest
 
 from hub import certificates
 from sox.client import Slot
-from sox.transfer import TransferError, fetch, put_file
+from sox.transfer import CHUNK, TransferError, fetch, put_file
+from sox.transfer_wire import CS1
 
 pytestmark = pytest.mark.timeout(60)
 
 Server = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 PATH = "/upload/capability/name"
+IP_PKTOPTIONS = 9  # linux/in.h
+IP_RECVTOS = 13
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,7 @@ def with_server(tls: certificates.Files, server: Server, work: Callable[[str], C
         # A small window, so that bytes are acknowledged as they are read and not in lumps of megabytes.
         door = socket.socket()
         door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        door.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
         door.bind(("127.0.0.1", 0))
         async with await asyncio.start_server(serve, sock=door, ssl=context) as listening:
             result = await work(f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}{PATH}")
@@ -143,6 +148,97 @@ def test_no_other_answer_is_success(tls, source, status):
     assert (error.condition, error.status) == ("http", status)
 
 
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ("Retry-After: 120\r\n", 120.0),
+        ("Date: Fri, 15 Jan 2027 08:00:00 GMT\r\nRetry-After: Fri, 15 Jan 2027 08:00:30 GMT\r\n", 30.0),
+        ("Date: Fri, 15 Jan 2027 08:00:00 GMT\r\nRetry-After: Thu, 14 Jan 2027 08:00:30 GMT\r\n", 0.0),
+        ("Retry-After: soon\r\n", None),
+        ("", None),
+    ],
+)
+def test_a_server_may_ask_for_patience_in_seconds_or_until_a_date_of_its_own_clock(tls, source, headers, seconds):
+    assert put_error(tls, answering("503 Busy", headers=headers), source).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(413, "takes no object of this size: 300000 bytes"), (507, "disk is full"), (409, "there already")]
+)
+def test_answers_that_a_technician_must_act_on_are_told_in_words(tls, source, status, words):
+    assert words in str(put_error(tls, answering(f"{status} X"), source))
+
+
+def test_a_put_that_broke_is_not_repeated_on_its_spent_slot(tls, source):
+    puts = 0
+
+    async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal puts
+        await reader.readuntil(b"\r\n\r\n")
+        puts += 1
+
+    put_error(tls, hangs_up, source)
+    assert puts == 1
+
+
+def test_uploads_are_marked_as_background_traffic_and_counted_as_the_link_counts_them(tls, source):
+    marks: list[bytes] = []
+    counted: list[int] = []
+
+    async def looks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The kernel keeps the TOS byte of the packets that came (ip(7), IP_PKTOPTIONS).
+        marks.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_IP, IP_PKTOPTIONS, 256))
+        await answering("201 Created")(reader, writer)
+
+    async def work(url: str) -> int:
+        return await put_file(Slot(url, {}, url), source, tls.ca, on_wire=counted.append)
+
+    with_server(tls, looks, work)
+    level, kind, mark = struct.unpack_from("@iii", marks[0], struct.calcsize("@N"))
+    assert (level, kind, mark) == (socket.IPPROTO_IP, socket.IP_TOS, CS1)
+    assert 300_000 < sum(counted) < 330_000
+
+
+def test_a_cut_upload_is_reset_so_that_nothing_more_leaves(tls, tmp_path):
+    large = tmp_path / "large"
+    with open(large, "wb") as file:
+        file.truncate(40_000_000)
+    ended = asyncio.Event()
+
+    async def reads_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()
+        await cut.wait()
+        writer.transport.resume_reading()
+        try:
+            while await reader.read(65_536):
+                pass
+        except ConnectionResetError:
+            ended.set()
+
+    async def work(url: str) -> None:
+        nonlocal cut
+        cut = asyncio.Event()
+        task = asyncio.create_task(put_file(Slot(url, {}, url), large, tls.ca))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        cut.set()
+        await asyncio.wait_for(ended.wait(), 20)
+
+    cut = asyncio.Event()
+    with_server(tls, reads_late, work)
+
+
+def test_an_upload_that_is_held_by_its_pace_is_not_taken_for_stalled(tls, source):
+    async def pace(moved: int) -> None:
+        await asyncio.sleep(1.2 if moved == 2 * CHUNK else 0.0)
+
+    async def work(url: str) -> int:
+        return await put_file(Slot(url, {}, url), source, tls.ca, pace, stall_seconds=0.5)
+
+    assert with_server(tls, answering("201 Created"), work) == 300_000
+
+
 def test_an_upload_that_moves_no_byte_is_cut(tls, tmp_path):
     large = tmp_path / "large"
     with open(large, "wb") as file:
@@ -200,7 +296,7 @@ def test_pacing_by_a_coroutine_is_waited_for(tls, source):
         return await put_file(Slot(url, {}, url), source, tls.ca, pace)
 
     assert with_server(tls, answering("201 Created"), work) == 300_000
-    assert waits == [65_536, 131_072, 196_608, 262_144, 300_000]
+    assert waits == [*range(0, 300_000, CHUNK), 300_000]
 
 
 def test_an_upload_that_is_cancelled_stops_at_once_and_closes_its_file(tls, source):
@@ -222,7 +318,7 @@ def test_an_upload_that_is_cancelled_stops_at_once_and_closes_its_file(tls, sour
 @pytest.mark.parametrize("change", [lambda file: file.truncate(100_000), lambda file: (file.seek(0, 2), file.write(b"more"))])
 def test_a_file_that_changes_while_it_is_sent_is_no_upload(tls, source, change):
     def alter(moved: int) -> None:
-        if moved == 65_536:
+        if moved == 4 * CHUNK:
             with open(source, "r+b") as file:
                 change(file)
 
