@@ -5,10 +5,12 @@ units; unitScaler only as the XSD spells it; a device type of the 11 that both s
 a name, for Keio's readers undo escapes before they parse. Texts go as they are: one with "<" or an apostrophe is not for them.
 
 Read: names in any case and any namespace, values under <data>, under <device>, or bare; children that were escaped into text
-(once or twice); raw-only and typed-only values; unitScaler or unitScalar; missing names, types and units; any item id.
+(once or twice); raw-only and typed-only values; unitScaler or unitScalar; missing names, types and units; any item id; any attribute
+beside those that count (manufacture, serialnumber).
 XML that arrives as text is parsed without document types, so no entity is ever expanded.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -26,6 +28,10 @@ __all__ = [
 NAMESPACE = "http://jabber.org/protocol/sox"
 TYPE_TRUCK = "vehicle"
 TYPE_CHANNEL = "other"
+TYPES = (  # the specification's eleven, and JSoxLib's two
+    "indoor weather", "outdoor weather", "hvac", "occupancy", "multimedia input", "multimedia output", "scale", "vehicle",
+    "resource consumption", "resource generation", "other", "outdoor atmosphere", "participatory",
+)  # fmt: skip
 UNIT_OF_TEXT = "enum"  # `units` is required by the XSD; its only unit for values that are not numbers
 
 REASON = ".reason"  # docs/formats.md 5: a quantity without number is sent as <quantity>.reason, a text
@@ -140,7 +146,7 @@ def parse_device(document: ET.Element | str | bytes) -> Device:
     attributes = _attributes(device)
     transducers = [transducer for found in _find(device, "transducer") if (transducer := _transducer(_attributes(found))) is not None]
     name = attributes.get("name", "").strip()
-    return Device(attributes.get("id", "").strip() or name, name, attributes.get("type", "").strip(), transducers)
+    return Device(attributes.get("id", "").strip() or name, name, _type(attributes.get("type", "").strip()), transducers)
 
 
 def parse_xml(text: str | bytes) -> ET.Element:
@@ -198,6 +204,12 @@ def _find_in_text(text: str | None, name: str, depth: int, levels: int) -> Itera
         yield from _find(parse_xml(f"<text>{text}</text>"), name, depth + 1, levels - 1)
 
 
+def _type(text: str) -> str:
+    """One of TYPES also where it is written as Java names it (OUTDOOR_WEATHER); others as they are, for there are such."""
+    words = text.replace("_", " ").lower()
+    return words if words in TYPES else text
+
+
 def _transducer(attributes: dict[str, str]) -> Transducer | None:
     name = attributes.get("name", "").strip()
     identity = attributes.get("id", "").strip() or name
@@ -213,9 +225,10 @@ def _transducer(attributes: dict[str, str]) -> Transducer | None:
 
 def _number(text: str | None) -> float | None:
     try:
-        return None if text is None else float(text)
+        number = math.nan if text is None else float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _clear_time(text: str) -> str:
