@@ -26,8 +26,8 @@ CREATE TABLE looked (
 ) WITHOUT ROWID;
 CREATE TABLE gone (
   number INTEGER PRIMARY KEY AUTOINCREMENT, segment_id TEXT NOT NULL UNIQUE, path TEXT NOT NULL, stream TEXT NOT NULL,
-  size INTEGER NOT NULL, images INTEGER NOT NULL, first_boottime_ns INTEGER, last_boottime_ns INTEGER, last_utc_ns INTEGER, derived INTEGER NOT NULL,
-  keep_every INTEGER NOT NULL, delivered INTEGER NOT NULL, successor TEXT NOT NULL
+  size INTEGER NOT NULL, images INTEGER NOT NULL, first_boottime_ns INTEGER, last_boottime_ns INTEGER, last_utc_ns INTEGER,
+  derived INTEGER NOT NULL, keep_every INTEGER NOT NULL, delivered INTEGER NOT NULL, successor TEXT NOT NULL
 );
 """
 REQUESTS_MOST = 4000  # twice what the hub keeps on a node: a request still read there is never forgotten here

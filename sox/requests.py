@@ -183,9 +183,10 @@ def read_answer(item_id: str, element: ET.Element) -> Answer:
     state = texts.get("state", "")
     if state not in STATES:
         raise BadAnswer(f"answer {item_id!r}: state {state[:40]!r}")
-    counts = (int(text) if _NUMBER.fullmatch(text := texts.get(name, "")) else 0 for name in COUNTED)
-    held = (tuple(_read_held(texts.get(name, ""))) for name in ("exists", "sent"))
-    return Answer(item_id, state, texts.get("reason", "")[:REASON_MOST], *counts, *held, tuple(_read_gone(texts.get("gone", ""))))
+    counts = {name: int(text) for name in COUNTED if _NUMBER.fullmatch(text := texts.get(name, ""))}
+    held = {name: tuple(_read_held(texts.get(name, ""))) for name in ("exists", "sent")}
+    answer = Answer(item_id, state, texts.get("reason", "")[:REASON_MOST], gone=tuple(_read_gone(texts.get("gone", ""))))
+    return answer._replace(**counts, **held)  # type: ignore[arg-type]  # mypy knows one type for all keywords
 
 
 def _held_text(held: Sequence[Held]) -> str:
