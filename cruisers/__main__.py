@@ -9,6 +9,7 @@ import typer
 from cruisers import plain
 from drivers import addresses
 from gateway import sense as sense_room
+from gateway.tool import status
 from hub.tool import app as hub
 from logbook.tool import app as segment
 from sim import demo as demo_room
@@ -16,6 +17,7 @@ from sim import run as run_room
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(segment, name="segment")
+app.command()(status)
 app.add_typer(hub, name="hub")
 sim = typer.Typer(no_args_is_help=True, help="A truck without hardware.")
 app.add_typer(sim, name="sim")

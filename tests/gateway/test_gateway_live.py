@@ -100,8 +100,8 @@ def test_a_snapshot_has_what_formats_md_promises(tmp_path: Path) -> None:
     snapshot.image("front", 6, 70_000)
     built = snapshot.build()
     assert set(built) == {
-        "truck", "boot", "number", "boottime_ns", "utc_ns", "utc_source", "utc_error_s", "values", "counts", "sensors", "head", "image", "place",
-        "parked",
+        "truck", "boot", "number", "boottime_ns", "utc_ns", "utc_source", "utc_error_s", "values", "counts", "sensors", "head", "image",
+        "place", "parked",
     }  # fmt: skip
     assert built["values"]["pressure"] == {"value": 101_000.0, "reason": None, "raw": "7", "boottime_ns": 5, "calibrated": True}
     assert built["values"]["uva"] == {"value": None, "reason": "saturated", "raw": "", "boottime_ns": 5, "calibrated": False}
