@@ -26,6 +26,7 @@ PUBSUB = "http://jabber.org/protocol/pubsub"
 OWNER = "http://jabber.org/protocol/pubsub#owner"
 NODE_CONFIG = "http://jabber.org/protocol/pubsub#node_config"
 FORM = "jabber:x:data"
+DISCO_INFO = "http://jabber.org/protocol/disco#info"
 UPLOAD = "urn:xmpp:http:upload:0"
 SLOT_HEADERS = ("authorization", "cookie", "expires")  # XEP-0363 section 5: no other header may be taken over
 MOST_WAITING = 10_000  # notifications not yet handled; beyond it the connection is cut and the reader reads items() again
@@ -161,6 +162,16 @@ class SoxClient:
         query = ET.Element(f"{{{UPLOAD}}}request", {"filename": name, "size": str(size), "content-type": content_type})
         return _slot(await self._request("get", query, self.upload))
 
+    async def disco_info(self, service: str) -> ET.Element:
+        """What `service` (self.pubsub, self.upload) says it can do: the disco#info <query> (XEP-0030)."""
+        answer = await self._request("get", ET.Element(f"{{{DISCO_INFO}}}query"), service)
+        return _child(answer, f"{{{DISCO_INFO}}}query")
+
+    async def node_defaults(self) -> ET.Element:
+        """The settings a new node would have, as the hub's data form (XEP-0060, 8.3)."""
+        answer = await self._request("get", _own(ET.Element(f"{{{OWNER}}}default")))
+        return _child(answer, f"{{{OWNER}}}pubsub")
+
     async def _request(self, kind: Literal["get", "set"], payload: ET.Element, to: str | None = None) -> ET.Element:
         if self._stream is None:
             raise SoxError("disconnected", "not connected to the hub")
@@ -203,6 +214,13 @@ def _wrap(name: str, child: ET.Element, **attributes: str) -> ET.Element:
     element = ET.Element(f"{{{PUBSUB}}}{name}", attributes)
     element.append(child)
     return element
+
+
+def _child(answer: ET.Element, name: str) -> ET.Element:
+    found = answer.find(name)
+    if found is None:
+        raise SoxError("bad-request", "the hub answered with something else")
+    return found
 
 
 def _own(child: ET.Element) -> ET.Element:
