@@ -4,6 +4,7 @@ The first is XEP-0363's `max-file-size` in the upload service's disco#info, the 
 node would have (XEP-0060, 8.3; ours are made with the same). A hub that does not say leaves None: then only its refusals tell.
 """
 
+from collections.abc import Awaitable
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
@@ -12,7 +13,8 @@ from sox.errors import SoxError
 
 # Answers that mean: this hub does not tell. Anything else (no answer, connection over) is for the caller.
 UNTOLD = frozenset({
-    "bad-request", "feature-not-implemented", "forbidden", "item-not-found", "not-allowed", "remote-server-not-found", "service-unavailable",
+    "bad-request", "feature-not-implemented", "forbidden", "item-not-found", "not-allowed",
+    "remote-server-not-found", "service-unavailable",
 })  # fmt: skip
 
 
@@ -25,20 +27,18 @@ class Limits(NamedTuple):
 
 async def limits(client: SoxClient) -> Limits:
     """The limits of the hub that `client` is connected to; raises SoxError when the connection is over or the hub does not answer."""
-    try:
-        files = _number(await client.disco_info(client.upload), "max-file-size", UPLOAD)
-    except SoxError as error:
-        files = _untold(error)
-    try:
-        payload = _number(await client.node_defaults(), "pubsub#max_payload_size")
-    except SoxError as error:
-        payload = _untold(error)
-    return Limits(files, payload)
+    upload = await _told(client.disco_info(client.upload))
+    pubsub = await _told(client.node_defaults())
+    return Limits(_number(upload, "max-file-size", UPLOAD), _number(pubsub, "pubsub#max_payload_size"))
 
 
-def _untold(error: SoxError) -> None:
-    if error.condition not in UNTOLD:
-        raise error
+async def _told(asking: Awaitable[ET.Element]) -> ET.Element:
+    try:
+        return await asking
+    except SoxError as error:
+        if error.condition not in UNTOLD:
+            raise
+        return ET.Element("nothing")
 
 
 def _number(element: ET.Element, name: str, form_type: str | None = None) -> int | None:
