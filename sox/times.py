@@ -24,6 +24,13 @@ def xep0082(utc_ns: int) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")  # strftime does not pad years before 1000
 
 
+def japan_time(utc_ns: int) -> str:
+    """UTC nanoseconds since 1970 as the first fleet wrote times: XEP-0082 with milliseconds (rounded down) in the time of Japan,
+    e.g. 2026-05-09T10:02:03.004+09:00. SoxJS drops the zone: only such a time is right for it there."""
+    moment = _EPOCH + timedelta(hours=9, milliseconds=utc_ns // 1_000_000)
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "+09:00"
+
+
 def parse_xep0082(text: str) -> int:
     """UTC nanoseconds since 1970 of the time `text`; raises ValueError where it names no moment."""
     match = _TIME.fullmatch(text.strip())

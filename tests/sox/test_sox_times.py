@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sox.times import parse_xep0082, xep0082
+from sox.times import japan_time, parse_xep0082, xep0082
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -18,6 +18,17 @@ def test_every_time_comes_back_to_the_microsecond(utc_ns):
     text = xep0082(utc_ns)
     assert len(text) == 27
     assert parse_xep0082(text) == utc_ns // 1000 * 1000
+
+
+@given(st.integers(min_value=-62_135_596_800 * S, max_value=253_402_300_799 * S - 9 * 3600 * S))
+def test_every_time_of_japan_comes_back_to_the_millisecond(utc_ns):
+    text = japan_time(utc_ns)
+    assert len(text) == 29 and text.endswith("+09:00")
+    assert parse_xep0082(text) == utc_ns // 1_000_000 * 1_000_000
+
+
+def test_the_time_of_japan_is_that_of_the_clock_there():
+    assert japan_time(SOXJS + 485_999_999) == "2014-01-08T18:54:21.485+09:00"
 
 
 def test_the_epoch_is_written_and_read():
