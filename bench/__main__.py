@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from rich.console import Console
 from rich.table import Table
 
-from bench import camera, compression, decoding, image_policies, narrow_way, recording, watching
+from bench import camera, compression, decoding, image_policies, narrow_way, recording, uplink, watching
 from bench.measure import Row, number, save
 
 WIDTH = 100
@@ -23,6 +23,7 @@ PARTS: dict[str, tuple[str, Callable[[], Iterable[Row]]]] = {
     "image-policies": ("what each policy keeps: bytes/km over those of `all`, and the share of frames about events", image_policies.rows),
     "compression": ("how many times smaller than raw int16 rows, all file bytes counted", compression.rows),
     "watching": ("events: speed over real time, CPU over the peer's", watching.rows),
+    "uplink": ("verified bytes over the shaped link's capacity, and the waits of live values meanwhile", uplink.rows),
     "decoding": ("CPU of decode(trim, raw) of one sample over that of struct.unpack of the same bytes", decoding.rows),
 }
 

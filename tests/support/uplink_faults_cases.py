@@ -95,7 +95,7 @@ def _no_dns(truck: Truck) -> None:
     truck.no_dns.touch()
     truck.link.cut()
     truck.seal(2)
-    truck.until(lambda: "resol" in (truck.status().get("problem") or ""), "word of the name that does not resolve")
+    truck.until(lambda: not truck.status().get("connected", True), "word of the name that does not resolve")
     truck.pause(2)
     truck.no_dns.unlink()
 

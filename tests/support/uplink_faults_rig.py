@@ -126,16 +126,18 @@ class City:
 class Truck:
     """One truck of the city, for one run."""
 
-    def __init__(self, city: City, name: str, seed: int, *, quota_bytes: int = 10**12, uplink: str = "", **kwargs: Any) -> None:
-        self.city, self.name = city, name
+    def __init__(
+        self, city: City, name: str, seed: int, *, quota_bytes: int = 10**12, uplink: str = "", up: Lane = UP, down: Lane = DOWN,
+        link: Callable[..., Any] = HostileLink, watch: bool = True,
+    ) -> None:  # fmt: skip
+        """`uplink`: more lines for the configuration's table of that name. `link`: HostileLink, or its Child."""
+        self.city, self.name, self._watch = city, name, watch
         self.chance = random.Random(seed)
         self.folder = city.folder / name
         self.spool = self.folder / "spool"
         self.spool.mkdir(parents=True)
         self.no_dns = self.folder / "no-dns"
-        self.link = HostileLink(
-            [("127.0.0.1", city.info["c2s_port"]), ("127.0.0.1", city.objects_port)], kwargs.get("up", UP), kwargs.get("down", DOWN), seed
-        )
+        self.link = link([("127.0.0.1", city.info["c2s_port"]), ("127.0.0.1", city.objects_port)], up, down, seed)
         self.config = self.folder / "truck.toml"
         self.live = self.folder / "live"
         self.config.write_text(
@@ -150,15 +152,17 @@ class Truck:
         self._watching = self.oracle.watching()
 
     def __enter__(self) -> "Truck":
-        self._watching.__enter__()
+        if self._watch:
+            self._watching.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         for process in (self.process, self.sweeper):
             if process is not None and process.poll() is None:
                 kill(process)
-        self._watching.__exit__(*error)
         self.link.stop()
+        if self._watch:
+            self._watching.__exit__(*error)
 
     def seal(self, count: int = 1, stream: str | None = None, size: int = 120_000) -> set[str]:
         """`count` segments as the recorder makes them, every third one of readings unless `stream` says which; returns their ids."""

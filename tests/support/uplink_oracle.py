@@ -160,6 +160,14 @@ class Oracle:
         """What the ledger counts as delivered and has not forgotten."""
         return {row[0] for row in self._rows("SELECT segment_id FROM segments WHERE state='receipted'")}
 
+    def receipted_at(self) -> list[tuple[int, str]]:
+        """When each of those became so (BOOTTIME ns)."""
+        return self._rows("SELECT changed_boottime_ns, segment_id FROM segments WHERE state='receipted'")
+
+    def stored(self, segment_id: str) -> bool:
+        """Whether it is in the archive as it was sealed."""
+        return self._whole(segment_id, self.archived())
+
     def archived(self) -> dict[str, list[Path]]:
         """The archive's files of this truck, by segment id."""
         found: dict[str, list[Path]] = {}
