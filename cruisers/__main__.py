@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from center import ask_tool
 from cruisers import plain
 from drivers import addresses
 from gateway import sense as sense_room
@@ -19,6 +20,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(segment, name="segment")
 app.command()(status)
 app.add_typer(hub, name="hub")
+center = typer.Typer(no_args_is_help=True, help="The city's side.")
+ask_tool.add_to(center)
+app.add_typer(center, name="center")
 sim = typer.Typer(no_args_is_help=True, help="A truck without hardware.")
 app.add_typer(sim, name="sim")
 
