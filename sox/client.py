@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 from slixmpp import JID, InvalidJID
 
 from sox.errors import SoxError
-from sox.stream import CONNECT_SECONDS, EVENT, Stream, tls_context
+from sox.stream import CONNECT_SECONDS, EVENT, PING, Stream, tls_context
 
 __all__ = ["ItemCallback", "Slot", "SoxClient", "SoxError"]
 
@@ -161,6 +161,10 @@ class SoxClient:
         """Ask for a place for `size` bytes. One slot is one try: ejabberd forgets it when its PUT starts."""
         query = ET.Element(f"{{{UPLOAD}}}request", {"filename": name, "size": str(size), "content-type": content_type})
         return _slot(await self._request("get", query, self.upload))
+
+    async def ping(self) -> None:
+        """One small round trip to the hub and back (XEP-0199)."""
+        await self._request("get", ET.Element(f"{{{PING}}}ping"), self.domain)
 
     async def disco_info(self, service: str) -> ET.Element:
         """What `service` (self.pubsub, self.upload) says it can do: the disco#info <query> (XEP-0030)."""
