@@ -1,12 +1,17 @@
 """What the city knows of each truck right now: the newest value of every quantity, from live items that may come late, twice or
-out of order. One thread (the event loop) writes and reads; nothing here waits."""
+out of order; its IMU of the last seconds, its newest events, its health. One thread (the event loop) writes and reads; nothing waits."""
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
+from center.live_events import EventsLive
+from center.live_latency import Latency
+from center.live_packed import PackedLive
 from logbook.quantities import BY_ID, Quantity
 from sox.documents import CALIBRATED, REASON, TransducerValue, parse_xep0082
+from sox.health import Health
 
 FRESH_S = 10.0  # younger is fresh
 OFFLINE_S = 60.0  # older is offline; between them: stale
@@ -52,27 +57,35 @@ class TruckState:
         self.items = 0  # live items taken
         self.older = 0  # values left out because a newer one was there
         self.unreadable = 0  # values left out because their time or id could not be read
+        self.latency = Latency()
+        self.packed = PackedLive()
+        self.events = EventsLive()
+        self.health: Health | None = None
 
-    def take(self, values: Iterable[TransducerValue], now_ns: int) -> int:
-        """Take the values of one live item that came at UTC `now_ns`; returns how many were newer than what was known."""
+    def take(self, values: Iterable[TransducerValue], now_ns: int, on_its_way: bool = False) -> int:
+        """Take the values of one live item that came at UTC `now_ns`; returns how many were newer than what was known. `on_its_way`: it was
+        not read from the hub, where it may have waited: its latency, of its newest value, counts."""
         self.items += 1
         listed = list(values)
         calibrated = {value.id.removesuffix(CALIBRATED) for value in listed
                       if value.id.endswith(CALIBRATED) and value.typed == "true"}  # fmt: skip
-        taken = 0
+        taken = newest_ns = 0
         for value in listed:
             quantity = BY_ID.get(value.id.removesuffix(REASON))
             if quantity is None:
                 continue  # other transducers (counters, marks) are no quantities
             try:
-                utc_ns = parse_xep0082(value.timestamp)
+                utc_ns = _moment(value.timestamp)
             except ValueError:
                 self.unreadable += 1
                 continue
+            newest_ns = max(newest_ns, utc_ns)
             taken += self._put(quantity.id, statement(quantity, value, utc_ns, quantity.id in calibrated), now_ns)
         latitude, longitude = self.values.get("latitude"), self.values.get("longitude")
         if latitude and longitude and latitude.value is not None and longitude.value is not None and latitude.utc_ns == longitude.utc_ns:
             self.position = Position(latitude.value, longitude.value, latitude.utc_ns)
+        if on_its_way and taken:
+            self.latency.add((now_ns - newest_ns) / 1e9)
         return taken
 
     def _put(self, quantity: str, live: Live, now_ns: int) -> int:
@@ -118,6 +131,32 @@ class Fleet:
 
     def __init__(self, trucks: Iterable[str]) -> None:
         self.trucks = {name: TruckState(name) for name in trucks}
+
+    def latency(self) -> Latency:
+        """From collection to here, of all live items of all trucks."""
+        return Latency.total(truck.latency for truck in self.trucks.values())
+
+    def live(self, reset: bool = False) -> dict[str, float | int | None]:
+        """What came live since the start, or since it was read with `reset`: snapshots, packed blocks and how many of these are missing;
+        latencies of the snapshots in s (`ahead`: how many had none, for the truck's clock is ahead of ours)."""
+        trucks, latency = self.trucks.values(), self.latency()
+        found = {
+            "snapshots": latency.count,
+            "blocks": sum(truck.packed.items for truck in trucks),
+            "missing": sum(truck.packed.missing for truck in trucks),
+            "p50_s": latency.quantile(0.5),
+            "p99_s": latency.quantile(0.99),
+            "most_s": latency.most_s,
+            "ahead": latency.ahead,
+        }
+        if reset:
+            for truck in trucks:
+                truck.latency = Latency()
+                truck.packed.items = truck.packed.missing = 0
+        return found
+
+
+_moment = lru_cache(4096)(parse_xep0082)  # values collected together have one time; raises ValueError
 
 
 def freshness(age_s: float | None) -> str:

@@ -9,10 +9,10 @@ from xml.etree.ElementTree import Element
 from center import clock
 from center.config import Hub
 from center.fleet_state import Fleet
+from center.live_items import LiveItems, Take
 from sox import nodes
 from sox.account import BACK_OFF_SECONDS, back_off
 from sox.client import SoxClient
-from sox.documents import DocumentError, TransducerValue, parse_data
 from sox.errors import SoxError
 from sox.keeping import connection, keep
 from sox.segments import (
@@ -30,6 +30,13 @@ from sox.segments import (
 log = logging.getLogger("center.link")
 
 Announced = Callable[[str, str, Announcement | BadAnnouncement], None]  # (truck, item id, what it says or why it says nothing)
+Answered = Callable[[str, str, Element], None]  # (truck, item id, payload)
+
+# What is attended to of each truck, in this order: the live picture of the whole fleet comes before 2000 announcements of its first truck.
+LIVE, COLUMNS, PACKED, HEALTH, EVENTS, ANSWERS, SEGMENTS = "live", "columns", "packed", "health", "events", "answers", "segments"
+CHANNELS = (LIVE, COLUMNS, PACKED, HEALTH, EVENTS, ANSWERS, SEGMENTS)
+AT_ONCE = 16  # channels whose items are asked for at the same time: a round trip is waited for together, and memory stays bounded
+EVENTS_READ = 100  # of a truck, at connect
 
 
 class Status(NamedTuple):
@@ -42,20 +49,31 @@ class Status(NamedTuple):
 
 
 class Link:
-    """Live items go to `fleet`, announcements to `announced`. `publish` sends receipts while there is a connection."""
+    """Live items go to `fleet`, announcements to `announced`, answers to requests to `answered`. `publish` sends receipts while there is a
+    connection, `send` anything else that the center writes."""
 
-    def __init__(self, hub: Hub, fleet: Fleet, announced: Announced, back_off_first_s: float = BACK_OFF_SECONDS) -> None:
+    def __init__(
+        self, hub: Hub, fleet: Fleet, announced: Announced, back_off_first_s: float = BACK_OFF_SECONDS, answered: Answered | None = None
+    ) -> None:
         self._hub, self._fleet, self._announced, self._back_off_first_s = hub, fleet, announced, back_off_first_s
         self._client: SoxClient | None = None
-        self._by_node: dict[str, Callable[[str, Element], None]] = {}
-        for truck in fleet.trucks:
-            self._by_node[nodes.data(truck)] = self._live_taker(truck)
-            self._by_node[nodes.data(nodes.channel(truck, "segments"))] = self._announcement_taker(truck)
+        self._live = live = LiveItems(fleet)
+        self._answered = answered or (lambda truck, item_id, element: None)
+        takers: dict[str, Callable[[str], Take]] = {
+            LIVE: live.values, COLUMNS: live.columns, PACKED: live.packed, HEALTH: live.health, EVENTS: live.events,
+            ANSWERS: self._answer_taker, SEGMENTS: self._announcement_taker,
+        }  # fmt: skip
+        self._by_node = {_node(truck, channel): take(truck) for truck in fleet.trucks for channel, take in takers.items()}
         self._error = "not connected yet"
         self._since_utc_ns = clock.utc_ns()
         self._connections = 0
+        self._missing: dict[tuple[str, str], str] = {}  # truck and channel that cannot be attended to, and why
         self.attempts = 0
-        self.unreadable = 0  # items that were no SoX document
+
+    @property
+    def unreadable(self) -> int:
+        """Items that were not what their node is for."""
+        return self._live.unreadable
 
     def status(self) -> Status:
         """The connection as the page shows it."""
@@ -63,10 +81,13 @@ class Link:
 
     async def publish(self, truck: str, receipt: Receipt) -> None:
         """Send a receipt; returns when the hub has it. Raises SoxError."""
+        await self.send(truck, "receipts", receipt.segment_id, receipt_document(receipt, clock.utc_ns()))
+
+    async def send(self, truck: str, channel: str, item_id: str, document: Element) -> None:
+        """Publish on a channel that the center writes; returns when the hub has it. Raises SoxError."""
         if self._client is None:
             raise SoxError("disconnected", "no connection to the hub")
-        document = receipt_document(receipt, clock.utc_ns())
-        await self._client.publish(nodes.data(nodes.channel(truck, "receipts")), receipt.segment_id, document)
+        await self._client.publish(nodes.data(nodes.channel(truck, channel)), item_id, document)
 
     async def run(self) -> None:
         """Connect and reconnect until cancelled."""
@@ -96,28 +117,46 @@ class Link:
                 return str(await lost or SoxError("disconnected", "the connection was closed"))
             finally:
                 self._client = None
+                self._live.on_their_way.clear()
                 attending.cancel()
                 await asyncio.gather(attending, return_exceptions=True)
 
     async def _attend_all(self, client: SoxClient) -> None:
-        """Subscribe to every truck; one whose nodes are missing or closed is tried again and holds up nobody."""
-        missing, failures = list(self._fleet.trucks), 0
+        """Subscribe to every truck's channels; one whose node is missing (an older hub) or closed is tried again and holds up nobody."""
+        missing, failures = [(truck, channel) for channel in CHANNELS for truck in self._fleet.trucks], 0
+        gate = asyncio.Semaphore(AT_ONCE)
         while missing:
-            still = []
-            for truck in missing:
-                try:
-                    await self._attend(client, truck)
-                except SoxError as error:
-                    log.warning("%s: %s", truck, error)
-                    still.append(truck)
-            missing, failures = still, failures + 1
+            done = await asyncio.gather(*(self._tried(client, gate, truck, channel) for truck, channel in missing))
+            missing, failures = [one for one, attended in zip(missing, done, strict=True) if not attended], failures + 1
             if missing:
                 await asyncio.sleep(back_off(failures, self._back_off_first_s))
 
-    async def _attend(self, client: SoxClient, truck: str) -> None:
+    async def _tried(self, client: SoxClient, gate: asyncio.Semaphore, truck: str, channel: str) -> bool:
+        """Whether the channel is attended to; why not is said once."""
+        try:
+            async with gate:
+                await self._attend(client, truck, channel)
+        except SoxError as error:
+            if self._missing.get((truck, channel)) != str(error) and client.connected:
+                log.warning("%s: %s: %s", truck, channel, error)
+                self._missing[truck, channel] = str(error)
+            return False
+        self._missing.pop((truck, channel), None)
+        return True
+
+    async def _attend(self, client: SoxClient, truck: str, channel: str) -> None:
         """Subscribe first and read after, so that nothing falls between; what comes twice is recognised."""
-        for node in (nodes.data(truck), nodes.data(nodes.channel(truck, "segments"))):
-            await client.subscribe(node)
+        node = _node(truck, channel)
+        await client.subscribe(node)
+        if channel == SEGMENTS:
+            await self._attend_segments(client, truck)
+            return
+        for item_id, element in await client.items(node, EVENTS_READ if channel == EVENTS else None):
+            self._item(node, item_id, element)
+        if channel == LIVE:
+            self._live.on_their_way.add(truck)
+
+    async def _attend_segments(self, client: SoxClient, truck: str) -> None:
         receipts = nodes.channel(truck, "receipts")
         await client.publish(nodes.meta(receipts), str(clock.utc_ns()), receipts_device(receipts))
         answered = {}
@@ -126,27 +165,22 @@ class Link:
                 answered[item_id] = read_receipt(item_id, element)
             except BadReceipt:
                 continue  # an answer to an item that was no announcement: it is answered again
-        for item_id, element in await client.items(nodes.data(nodes.channel(truck, "segments"))):
+        for item_id, element in await client.items(_node(truck, SEGMENTS)):
             announcement = self._announcement(item_id, element)
             # The truck reads its retained receipts when it connects: 2000 answers at every reconnect would say nothing new.
             # A refusal does not tell which upload it was about, so it never counts as the answer to what stands there now.
             if not _stored(announcement, answered.get(item_id)):
                 self._announced(truck, item_id, announcement)
-        for item_id, element in await client.items(nodes.data(truck)):
-            self._item(nodes.data(truck), item_id, element)
 
     def _item(self, node: str, item_id: str, element: Element) -> None:
         take = self._by_node.get(node)
         if take is not None:
             take(item_id, element)
 
-    def _live_taker(self, truck: str) -> Callable[[str, Element], None]:
-        def take(item_id: str, element: Element) -> None:
-            self._fleet.trucks[truck].take(self._values(element), clock.utc_ns())
+    def _answer_taker(self, truck: str) -> Take:
+        return lambda item_id, element: self._answered(truck, item_id, element)
 
-        return take
-
-    def _announcement_taker(self, truck: str) -> Callable[[str, Element], None]:
+    def _announcement_taker(self, truck: str) -> Take:
         def take(item_id: str, element: Element) -> None:
             self._announced(truck, item_id, self._announcement(item_id, element))
 
@@ -158,13 +192,11 @@ class Link:
         except BadAnnouncement as error:
             return error  # it is answered all the same
 
-    def _values(self, element: Element) -> list[TransducerValue]:
-        try:
-            return parse_data(element)
-        except DocumentError as error:
-            self.unreadable += 1
-            log.warning("unreadable item: %s", error)
-            return []
+
+def _node(truck: str, channel: str) -> str:
+    if channel == LIVE:
+        return nodes.data(truck)
+    return nodes.meta(nodes.channel(truck, PACKED)) if channel == COLUMNS else nodes.data(nodes.channel(truck, channel))
 
 
 def _stored(announcement: Announcement | BadAnnouncement, receipt: Receipt | None) -> bool:
