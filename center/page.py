@@ -3,6 +3,7 @@
 /                              the page (Japanese first)          /events       its changes as server-sent events, 1 Hz
 /api/trucks                    newest values in SI units          /api/segments?truck=&limit=      stored segments, newest first
 /api/trucks/{truck}/image      newest picture, bytes as recorded  /api/status   the center itself
+/api/live[?reset=1]            what came live, and how fast (since the last reset of these counts)
 """
 
 import asyncio
@@ -70,6 +71,7 @@ def application(board: Board, http_host: str) -> Starlette:
         Route("/api/trucks/{truck}/image", _Get(board, _image)),
         Route("/api/segments", _Get(board, _segments)),
         Route("/api/status", _Get(board, _status)),
+        Route("/api/live", _Get(board, _live)),
     ]
     hosts = LOOPBACK if http_host in ("127.0.0.1", "::1", "localhost") else ["*"]
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts), Middleware(_Headers)])
@@ -192,6 +194,10 @@ def _segments(board: Board, request: Request) -> Response:
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= MAX_SEGMENTS):
         return _words(400, f"limit is a number from 1 to {MAX_SEGMENTS}")
     return JSONResponse({"segments": [segment._asdict() for segment in board.archive.newest(truck, int(limit))]})
+
+
+def _live(board: Board, request: Request) -> Response:
+    return JSONResponse(board.fleet.live(reset=request.query_params.get("reset") == "1"))
 
 
 def _status(board: Board, request: Request) -> Response:
