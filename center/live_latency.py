@@ -11,8 +11,8 @@ BOUNDS_S = tuple(LEAST_S * 2 ** (step / STEPS_PER_OCTAVE) for step in range(STEP
 
 
 class Latency:
-    """Counts of latencies in seconds. `ahead` of them were negative: the truck's clock was ahead of ours by more than the way took. `most_s`
-    is the longest, as it was."""
+    """Counts of latencies in seconds. `ahead` of them were negative: the truck's clock was ahead of ours by more than the way took.
+    `most_s` is the longest, as it was."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(BOUNDS_S) + 1)
