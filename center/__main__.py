@@ -1,4 +1,7 @@
-"""`python -m center CONFIG [--ready FILE]`: the center until SIGTERM or SIGINT. Exit code 2 and one line if it cannot start."""
+"""`python -m center CONFIG [--ready FILE]`: the center until SIGTERM or SIGINT. Exit code 2 and one line if it cannot start.
+
+This process holds the archive and the connection to the hub, and shows the page; what costs time (fetch, verify, store, table) is done by
+its workers (center/ingest.py), by itself only where the configuration says `workers = 0`."""
 
 import argparse
 import asyncio
@@ -20,14 +23,17 @@ from center import clock
 from center.archive import Archive, ArchiveError
 from center.config import Center, ConfigError, load
 from center.fleet_state import Fleet
+from center.ingest_crew import crew
+from center.ingest_desk import Desk
+from center.ingest_take import taker
 from center.link import Link
 from center.page import Board, application
 from center.pictures import newest_picture
 from center.receive import Receiver
+from center.tables_turn import tabling
 from logbook.channels import IMAGES
 from logbook.reader import SegmentError
 from sox.segments import Receipt
-from sox.transfer import fetch
 
 STOP_S = 3  # for open requests of viewers, at the end
 
@@ -54,16 +60,15 @@ class _Server(uvicorn.Server):
 class Service:
     """All parts of one center, joined."""
 
-    def __init__(self, config: Center) -> None:
-        """Open the archive; raises ArchiveError."""
-        self._config = config
-        self.archive = Archive(config.archive, config.quarantine_bytes)
+    def __init__(self, config: Center, path: Path) -> None:
+        """Open the archive of the configuration that stands in `path`; raises ArchiveError, ConfigError."""
+        self._config, self._path = config, path
+        self.archive = Archive(config.store(), config.quarantine_bytes, config.state_folder)
         self.fleet = Fleet(config.trucks)
         hosts = config.hub.upload_hosts or [config.hub.host, config.hub.domain]
-        self.receiver = Receiver(
-            self.archive, functools.partial(_fetch, config.hub.ca_file), self._publish, self._stored, hosts,
-            config.max_object_bytes, config.free_reserve_bytes,
-        )  # fmt: skip
+        self.desk = Desk(self.archive.folder)
+        take = self.desk.take if config.workers else taker(config, self.archive).take
+        self.receiver = Receiver(self.archive, take, self._publish, self._stored, hosts, config.max_object_bytes)
         self.link = Link(config.hub, self.fleet, self.receiver.announced)
 
     async def run(self, listener: socket.socket, ready: Path | None) -> None:
@@ -78,7 +83,10 @@ class Service:
             application(board, self._config.http_host), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=STOP_S
         )
         server = _Server(web, functools.partial(_announce, listener, ready))
-        parts = [_named(server.serve(sockets=[listener]), "page"), _named(self.receiver.run(), "receiver"), _named(self.link.run(), "link")]
+        parts = [
+            _named(server.serve(sockets=[listener]), "page"), _named(self.receiver.run(), "receiver"), _named(self.link.run(), "link"),
+            _named(self._ingest(), "ingest"),
+        ]  # fmt: skip
         stopping = _named(stop.wait(), "stop")
         try:
             done, _ = await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -91,6 +99,14 @@ class Service:
                 task.cancel()
             await asyncio.gather(*parts, stopping, return_exceptions=True)
             self.archive.close()
+
+    async def _ingest(self) -> None:
+        """The workers and the desk where they get their work; without workers what else is theirs."""
+        if self._config.workers:
+            async with self.desk.serving():
+                await crew(self._path, self._config.workers)
+        else:
+            await tabling(self.archive, self._config.tables)
 
     async def _publish(self, truck: str, receipt: Receipt) -> None:
         await self.link.publish(truck, receipt)
@@ -105,10 +121,6 @@ class Service:
             return
         if picture is not None:
             self.fleet.trucks[truck].picture = picture
-
-
-async def _fetch(ca_file: str, url: str, target: Path, size: int) -> None:
-    await fetch(url, ca_file, target, size)
 
 
 def _announce(listener: socket.socket, ready: Path | None) -> None:
@@ -150,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
         if (unreadable := config.hub.unreadable_file()) is not None:
             raise ConfigError(unreadable)
         listener = _listen(config)
-        service = Service(config)
+        service = Service(config, options.config)
     except (ConfigError, ArchiveError) as error:
         print(f"center: {error}", file=sys.stderr)
         return 2

@@ -1,16 +1,21 @@
 """The archive: every received segment as the very file the truck wrote, and an index of them.
 
-    <folder>/<truck>/<segment_id>.mcap      stored; the truth
-    <folder>/_quarantine/<segment_id>-<first digits of its SHA-256>.mcap and .json     refused, with the reason
-    <folder>/_incoming/<segment_id>.part    being fetched; worth nothing after a crash
-    <folder>/index.sqlite                   rebuilt from the files where it disagrees with them
-    <folder>/_lock                          held by the center that works here
+    <archive>/<truck>/<segment_id>.mcap      stored; the truth (<archive> is a folder or s3://bucket/prefix: center/store.py)
+    <archive>/_tables/<table>/               the same as tables (center/tables.py); may be rebuilt from the segments
+    <state>/index.sqlite                     rebuilt from the segments where it disagrees with them
+    <state>/_quarantine/<segment_id>-<first digits of its SHA-256>.mcap and .json     refused, with the reason
+    <state>/_incoming/<process>/<segment_id>.part       being fetched; worth nothing after a crash
+    <state>/_lock                            held by the center that works here
 
-No truck's name has a '_', so none can be the archive's own folder. Everything is for the center's own user: pictures of people and
-where trucks were. Addresses of objects are capabilities: of a refused one only a hash is kept, to know it again.
+<state> is the archive's folder where the configuration names no other. No truck's name has a '_', so none can be the archive's own
+folder. Everything is for the center's own user: pictures of people and where trucks were. Addresses of objects are capabilities: of a
+refused one only a hash is kept, to know it again.
 
-Order of a commit: file synced, renamed, its folder synced, index row committed. Only then may a receipt go out: a power cut
-between any two steps leaves either no file (the truck still has it) or a file without row (`heal` adopts it).
+One process is the center of an archive; it alone heals it at its start. Any number of workers join it (`Archive.join`): they store,
+refuse and table beside it, each with an incoming folder that is locked while it lives.
+
+Order of a commit: object durable under its name, index row committed. Only then may a receipt go out: a power cut between the two
+leaves an object without row (`_heal` adopts it). Two processes that store the same segment write the same bytes under the same name.
 """
 
 import contextlib
@@ -18,135 +23,111 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sqlite3
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from center import clock, samples
+from center.archive_index import Counts, Index, Stored
+from center.store import FolderStore, Kept, Store, StoreError, free_bytes, key_of
 from logbook import channels, reader
 from sox.segments import Announcement, parse_segment_id
 
-CAMERA = channels.camera_topic("")
+__all__ = ["CAMERA", "Archive", "ArchiveError", "Counts", "Stored", "file_sha256"]
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS segments (
-  segment_id TEXT PRIMARY KEY, truck TEXT NOT NULL, boot TEXT NOT NULL, stream TEXT NOT NULL, size INTEGER NOT NULL,
-  sha256 TEXT NOT NULL, first_boottime_ns INTEGER NOT NULL, last_boottime_ns INTEGER NOT NULL, first_utc_ns INTEGER NOT NULL,
-  last_utc_ns INTEGER NOT NULL, pictures INTEGER NOT NULL, stored_utc_ns INTEGER NOT NULL,
-  receipted_utc_ns INTEGER NOT NULL DEFAULT 0) STRICT;
-CREATE INDEX IF NOT EXISTS by_truck ON segments (truck, stream, boot, first_boottime_ns);
-CREATE INDEX IF NOT EXISTS by_storing ON segments (stored_utc_ns, segment_id);
-CREATE INDEX IF NOT EXISTS by_picture ON segments (truck, iif(last_utc_ns, last_utc_ns, stored_utc_ns), last_boottime_ns)
-  WHERE pictures > 0;
-CREATE TABLE IF NOT EXISTS refusals (
-  segment_id TEXT NOT NULL, url_sha256 TEXT NOT NULL, sha256 TEXT NOT NULL, truck TEXT NOT NULL, size INTEGER NOT NULL,
-  reason TEXT NOT NULL, refused_utc_ns INTEGER NOT NULL, PRIMARY KEY (segment_id, url_sha256, sha256)) STRICT;
-"""
+CAMERA = channels.camera_topic("")
+QUARANTINE_BYTES = 10_000_000_000
 
 
 class ArchiveError(Exception):
     """The archive cannot be used: which file and why, in one line."""
 
 
-class Stored(NamedTuple):
-    """A row of the index. Times in ns: CLOCK_BOOTTIME of the truck's boot `boot`, or UTC (0 = unknown)."""
-
-    segment_id: str
-    truck: str
-    boot: str
-    stream: str
-    size: int
-    sha256: str
-    first_boottime_ns: int
-    last_boottime_ns: int
-    first_utc_ns: int
-    last_utc_ns: int
-    pictures: int
-    stored_utc_ns: int
-    receipted_utc_ns: int
-
-
-class Counts(NamedTuple):
-    """Of one truck: segments stored, of them receipted, bytes and pictures in them; objects refused."""
-
-    stored: int
-    receipted: int
-    bytes: int
-    pictures: int
-    refused: int
-
-
 class Archive:
-    """One archive folder. Every method may be called from any thread; those that store wait for the disk."""
+    """One process's hold on an archive. Every method may be called from any thread; those that store wait for the disk or the service."""
 
-    def __init__(self, folder: str | Path, quarantine_bytes: int = 10_000_000_000) -> None:
-        """Open or make the archive in `folder` and bring index and files together; raises ArchiveError."""
-        self.folder = Path(folder)
-        self._incoming = self.folder / "_incoming"
+    def __init__(self, place: str | Path | Store, quarantine_bytes: int = QUARANTINE_BYTES, state: Path | None = None) -> None:
+        """As its center: open or make the archive and bring index and objects together; raises ArchiveError."""
+        self._open(place, quarantine_bytes, state, alone=True)
+
+    @classmethod
+    def join(cls, place: str | Path | Store, quarantine_bytes: int = QUARANTINE_BYTES, state: Path | None = None) -> "Archive":
+        """As one of its workers, beside its center; raises ArchiveError."""
+        joined = cls.__new__(cls)
+        joined._open(place, quarantine_bytes, state, alone=False)
+        return joined
+
+    @classmethod
+    def look(cls, place: str | Path | Store, state: Path | None = None) -> "Archive":
+        """As a reader, beside whoever works there: nothing is made or changed. Raises ArchiveError."""
+        looking = cls.__new__(cls)
+        looking.objects, looking.folder = _objects(place, state)
+        try:
+            looking.index = Index(looking.folder, read_only=True)
+        except (OSError, sqlite3.Error) as error:
+            raise ArchiveError(f"archive {looking.folder}: {_words(error)}") from error
+        looking._opened = contextlib.ExitStack()
+        looking._opened.callback(looking.index.close)
+        return looking
+
+    def _open(self, place: str | Path | Store, quarantine_bytes: int, state: Path | None, alone: bool) -> None:
+        self.objects, self.folder = _objects(place, state)
         self._quarantine = self.folder / "_quarantine"
         self._quarantine_bytes = quarantine_bytes
-        self._lock = threading.Lock()  # of those who write: held while the disk syncs
-        self._read_lock = threading.Lock()  # of those who read, and of the counts: never held while the disk is waited for
-        self._counts: dict[str, Counts] = {}  # the page asks every second; counting 100,000 rows takes 10 ms
-        self._synced: set[Path] = set()  # folders of trucks whose own entry this process has synced
         with contextlib.ExitStack() as opened:
             try:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                opened.enter_context(_alone(self.folder / "_lock"))
-                for directory in (self._incoming, self._quarantine):
-                    directory.mkdir(exist_ok=True)
-                for leftover in self._incoming.iterdir():
-                    leftover.unlink()
-                self._index = opened.enter_context(contextlib.closing(_connect(self.folder / "index.sqlite")))
-                self._index.execute("PRAGMA journal_mode=WAL")
-                self._index.execute("PRAGMA synchronous=FULL")  # a row says "durable": it must be so itself
-                self._index.executescript(SCHEMA)
-                self._view = opened.enter_context(contextlib.closing(_connect(self.folder / "index.sqlite")))
-                self.adopted, self.vanished = self._heal()
+                if alone:
+                    opened.enter_context(_alone(self.folder / "_lock"))
+                self.objects.prepare()
+                self._quarantine.mkdir(exist_ok=True)
+                self._incoming = opened.enter_context(_incoming(self.folder / "_incoming"))
+                self.index = opened.enter_context(contextlib.closing(Index(self.folder)))
+                self.adopted, self.vanished = self._heal() if alone else (0, 0)
             except (OSError, sqlite3.Error) as error:
-                raise ArchiveError(f"archive {self.folder}: {error}") from error
+                raise ArchiveError(f"archive {self.folder}: {_words(error)}") from error
             self._opened = opened.pop_all()
 
     def close(self) -> None:
-        """Close the index and let another center have the folder."""
-        with self._lock, self._read_lock:
-            self._opened.close()
+        """Close the index and let another center have the archive."""
+        self._opened.close()
 
     def incoming(self, segment_id: str) -> Path:
-        """Where the object of a segment is fetched to."""
+        """Where this process fetches the object of a segment to."""
         return self._incoming / f"{segment_id}.part"
 
     def path(self, truck: str, segment_id: str) -> Path:
-        """Where a stored segment lies."""
-        return self.folder / truck / f"{segment_id}.mcap"
+        """Where a stored segment lies, in an archive that is a folder."""
+        if not isinstance(self.objects, FolderStore):
+            raise StoreError(f"{segment_id}: the archive is not a folder")
+        return self.objects.path(key_of(truck, segment_id))
+
+    def file(self, truck: str, segment_id: str) -> contextlib.AbstractContextManager[Path]:
+        """A stored segment as a file, while the context lasts; raises OSError."""
+        return self.objects.file(key_of(truck, segment_id), self._incoming)
+
+    def data(self, truck: str, segment_id: str) -> bytes:
+        """A stored segment's bytes; raises OSError."""
+        return self.objects.read(key_of(truck, segment_id))
 
     def free_bytes(self) -> int:
-        """Bytes free on the archive's disk."""
-        return shutil.disk_usage(self.folder).free
+        """Bytes free on the disk of the state folder, where objects come in (for an archive in a folder: its own)."""
+        return free_bytes(self.folder)
 
     def known(self, segment_id: str) -> Stored | None:
-        """The stored segment of that id, if its file is there."""
-        with self._read_lock:
-            row = self._view.execute("SELECT * FROM segments WHERE segment_id = ?", (segment_id,)).fetchone()
-        if row is None or not self.path(row[1], segment_id).is_file():
+        """The stored segment of that id, if its object is there."""
+        found = self.index.rows("SELECT * FROM segments WHERE segment_id = ?", (segment_id,))
+        if not found or self.objects.size(key_of(found[0][1], segment_id)) is None:
             return None
-        return Stored(*row)
+        return Stored(*found[0])
 
     def store(self, part: Path, announcement: Announcement, info: reader.SegmentInfo) -> Stored:
         """Make the verified file `part` a durable part of the archive; raises OSError or sqlite3.Error, then nothing is promised."""
-        target = self.path(announcement.truck, announcement.segment_id)
-        if target.parent not in self._synced:  # also one that was there: another thread may have made it only now
-            target.parent.mkdir(exist_ok=True)
-            sync(self.folder)
-            self._synced.add(target.parent)
-        sync(part)
-        os.replace(part, target)
-        sync(target.parent)
+        self.objects.put(part, key_of(announcement.truck, announcement.segment_id), announcement.sha256)
         return self._add(announcement.sha256, announcement.size, info)
 
     def quarantine(self, part: Path, announcement: Announcement, reason: str) -> None:
@@ -158,57 +139,49 @@ class Archive:
             kept.with_suffix(".json").write_text(json.dumps(note, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
             self._bound_quarantine(kept)
         row = (*_object(announcement), announcement.truck, announcement.size, reason, clock.utc_ns())
-        self._write("INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self.index.write("INSERT OR REPLACE INTO refusals VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def refusal(self, announcement: Announcement) -> str | None:
         """Why this very object (id, address, content) was refused before."""
         query = "SELECT reason FROM refusals WHERE segment_id = ? AND url_sha256 = ? AND sha256 = ?"
-        with self._read_lock:
-            row = self._view.execute(query, _object(announcement)).fetchone()
-        return None if row is None else str(row[0])
+        found = self.index.rows(query, _object(announcement))
+        return str(found[0][0]) if found else None
 
     def mark_receipted(self, segment_id: str) -> None:
         """The receipt of a stored segment was accepted by the hub."""
-        self._write("UPDATE segments SET receipted_utc_ns = ? WHERE segment_id = ? AND receipted_utc_ns = 0", (clock.utc_ns(), segment_id))
+        statement = "UPDATE segments SET receipted_utc_ns = ? WHERE segment_id = ? AND receipted_utc_ns = 0"
+        self.index.write(statement, (clock.utc_ns(), segment_id))
 
     def counts(self, truck: str) -> Counts:
         """What came from `truck`."""
-        with self._read_lock:
-            if truck in self._counts:
-                return self._counts[truck]
-            stored = self._view.execute(
+
+        def count(view: sqlite3.Connection) -> Counts:
+            stored = view.execute(
                 "SELECT count(*), total(receipted_utc_ns > 0), total(size), total(pictures) FROM segments WHERE truck = ?", (truck,)
             ).fetchone()
-            refused = self._view.execute("SELECT count(*) FROM refusals WHERE truck = ?", (truck,)).fetchone()
-            counts = self._counts[truck] = Counts(*(int(number) for number in (*stored, *refused)))
-        return counts
+            refused = view.execute("SELECT count(*) FROM refusals WHERE truck = ?", (truck,)).fetchone()
+            return Counts(*(int(number) for number in (*stored, *refused)))
+
+        return self.index.counts(truck, count)
 
     def newest(self, truck: str | None, limit: int) -> list[Stored]:
         """The `limit` segments stored last, newest first; of every truck if `truck` is None."""
-        with self._read_lock:
-            rows = self._view.execute(
-                "SELECT * FROM segments WHERE ?1 IS NULL OR truck = ?1 ORDER BY stored_utc_ns DESC, segment_id DESC LIMIT ?2",
-                (truck, limit),
-            ).fetchall()
-        return [Stored(*row) for row in rows]
+        query = "SELECT * FROM segments WHERE ?1 IS NULL OR truck = ?1 ORDER BY stored_utc_ns DESC, segment_id DESC LIMIT ?2"
+        return [Stored(*row) for row in self.index.rows(query, (truck, limit))]
 
     def newest_pictured(self, truck: str) -> Stored | None:
         """The segment with the pictures of `truck` that were taken last: by their UTC (by arrival where unknown), then by boot time."""
-        with self._read_lock:
-            row = self._view.execute(
-                "SELECT * FROM segments WHERE truck = ? AND pictures > 0"
-                " ORDER BY iif(last_utc_ns, last_utc_ns, stored_utc_ns) DESC, last_boottime_ns DESC LIMIT 1",
-                (truck,),
-            ).fetchone()
-        return None if row is None else Stored(*row)
+        query = (
+            "SELECT * FROM segments WHERE truck = ? AND pictures > 0"
+            " ORDER BY iif(last_utc_ns, last_utc_ns, stored_utc_ns) DESC, last_boottime_ns DESC LIMIT 1"
+        )
+        found = self.index.rows(query, (truck,))
+        return Stored(*found[0]) if found else None
 
     def segments(self, truck: str, stream: str) -> list[Stored]:
         """All segments of a stream as recorded: boots by their UTC (by arrival where unknown), within a boot by boot time."""
-        with self._read_lock:
-            rows = self._view.execute(
-                "SELECT * FROM segments WHERE truck = ? AND stream = ? ORDER BY stored_utc_ns", (truck, stream)
-            ).fetchall()
-        found = [Stored(*row) for row in rows]
+        query = "SELECT * FROM segments WHERE truck = ? AND stream = ? ORDER BY stored_utc_ns"
+        found = [Stored(*row) for row in self.index.rows(query, (truck, stream))]
         began: dict[str, int] = {}
         for segment in found:
             start = segment.first_utc_ns or segment.stored_utc_ns
@@ -222,9 +195,12 @@ class Archive:
         number (saturated, no new sample, no fix) is NaN, so n counts what the chip delivered. IMU axes come from the raw
         column blocks, at full rate. Boot times rise within a boot only. Raises KeyError for an unknown quantity.
         """
-        parts = [samples.of_file(self.path(truck, segment.segment_id), quantity) for segment in self.segments(truck, "readings")]
-        times = [part[0] for part in parts] or [np.empty(0, np.uint64)]
-        values = [part[1] for part in parts] or [np.empty(0, np.float64)]
+        times, values = [np.empty(0, np.uint64)], [np.empty(0, np.float64)]
+        for segment in self.segments(truck, channels.READINGS):
+            with self.file(truck, segment.segment_id) as path:
+                found = samples.of_file(path, quantity)
+            times.append(found[0])
+            values.append(found[1])
         return np.concatenate(times), np.concatenate(values)
 
     def _add(self, sha256: str, size: int, info: reader.SegmentInfo) -> Stored:
@@ -236,35 +212,40 @@ class Archive:
             info.segment_id, info.truck, name.boot, info.stream, size, sha256, info.first_time, info.last_time,
             info.first_utc, info.last_utc, pictures, clock.utc_ns(), 0,
         )  # fmt: skip
-        self._write(f"INSERT OR REPLACE INTO segments VALUES ({', '.join('?' * len(row))})", row)
+        self.index.write(f"INSERT OR REPLACE INTO segments VALUES ({', '.join('?' * len(row))})", row)
         return row
 
-    def _write(self, statement: str, values: tuple[object, ...]) -> None:
-        """Change the index, durably; raises sqlite3.Error."""
-        with self._lock:
-            self._index.execute(statement, values)
-            with self._read_lock:  # after the commit: what was counted before it is forgotten, and not counted again meanwhile
-                self._counts.clear()
-
     def _heal(self) -> tuple[int, int]:
-        """Adopt whole files that have no row, forget rows that have no file. Returns how many of each."""
-        with self._lock:
-            rows = dict(self._index.execute("SELECT segment_id, truck FROM segments").fetchall())
-        gone = [(segment_id,) for segment_id, truck in rows.items() if not self.path(truck, segment_id).is_file()]
-        with self._lock, _transaction(self._index):
-            self._index.executemany("DELETE FROM segments WHERE segment_id = ?", gone)
+        """Adopt whole objects that have no row, forget rows that have no object. Returns how many of each."""
+        rows = dict(self.index.rows("SELECT segment_id, truck FROM segments"))
+        there: set[str] = set()
         adopted = 0
-        for path in self.folder.glob("*/*.mcap"):
-            name = parse_segment_id(path.stem)
-            if name is None or name.truck != path.parent.name or path.stem in rows or reader.verify(path):
+        for found in self.objects.listed():
+            name = parse_segment_id(found.segment_id)
+            if name is None or name.truck != found.truck:
                 continue
-            info = reader.info(path)
-            if info.segment_id == path.stem:
-                sync(path)
-                sync(path.parent)
-                self._add(file_sha256(path), path.stat().st_size, info)
-                adopted += 1
+            there.add(found.segment_id)
+            if found.segment_id not in rows:
+                adopted += self._adopt(found)
+        gone = [(segment_id,) for segment_id in rows.keys() - there]
+        with self.index.change() as index:
+            index.executemany("DELETE FROM segments WHERE segment_id = ?", gone)
         return adopted, len(gone)
+
+    def _adopt(self, found: Kept) -> bool:
+        """Give an object its row, if it is whole and what its name says; made durable again, for nobody knows whether it is."""
+        key = key_of(found.truck, found.segment_id)
+        with self.objects.file(key, self._incoming) as path:
+            if reader.verify(path):
+                return False
+            info = reader.info(path)
+            if info.segment_id != found.segment_id:
+                return False
+            sha256 = file_sha256(path)
+            if isinstance(self.objects, FolderStore):
+                self.objects.put(path, key, sha256)
+        self._add(sha256, found.size, info)
+        return True
 
     def _bound_quarantine(self, newest: Path) -> None:
         files = sorted(self._quarantine.glob("*.mcap"), key=lambda path: path.stat().st_mtime_ns)
@@ -273,17 +254,26 @@ class Archive:
             if total <= self._quarantine_bytes or path == newest:
                 break
             total -= path.stat().st_size
-            path.unlink()
+            path.unlink(missing_ok=True)
             path.with_suffix(".json").unlink(missing_ok=True)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+def _objects(place: str | Path | Store, state: Path | None) -> tuple[Store, Path]:
+    """(where the objects are, the state folder)."""
+    if isinstance(place, str | Path):
+        return FolderStore(Path(place)), state or Path(place)
+    if state is None:
+        raise ArchiveError("an archive that is not a folder needs one for its state")
+    return place, state
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """Hold the archive for this center: a second one would throw away what the first is fetching. Raises ArchiveError, OSError."""
+    """Hold the archive as its center: two would hand out the same work and answer it twice. Raises ArchiveError, OSError."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -292,32 +282,48 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _incoming(folder: Path) -> Iterator[Path]:
+    """A folder of this process's own below `folder`, locked while the context lasts; those of processes that are gone are removed."""
+    folder.mkdir(exist_ok=True)
+    for left in folder.iterdir():
+        if left.is_dir():
+            _remove_if_left(left)
+        else:
+            left.unlink(missing_ok=True)
+    while True:
+        own = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
+        own.mkdir()
+        try:
+            descriptor = os.open(own, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # another process found it before it was locked
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if own.is_dir():
+                yield own
+                shutil.rmtree(own, ignore_errors=True)
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _remove_if_left(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, BlockingIOError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
 def _object(announcement: Announcement) -> tuple[str, str, str]:
     """By what an announced object is known again: id, hash of its address, content."""
     return announcement.segment_id, hashlib.sha256(announcement.url.encode()).hexdigest(), announcement.sha256
-
-
-def sync(path: Path) -> None:
-    """fsync a file or a folder; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")

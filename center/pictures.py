@@ -17,7 +17,10 @@ log = logging.getLogger("center.pictures")
 def newest_picture(archive: Archive, truck: str) -> Picture | None:
     """The last picture that `truck` recorded, of those received. Reads a whole file. Raises OSError, SegmentError."""
     segment = archive.newest_pictured(truck)
-    return None if segment is None else last_picture(archive.path(truck, segment.segment_id), segment.segment_id)
+    if segment is None:
+        return None
+    with archive.file(truck, segment.segment_id) as path:
+        return last_picture(path, segment.segment_id)
 
 
 def last_picture(path: Path, segment_id: str) -> Picture | None:

@@ -204,7 +204,7 @@ def test_a_whole_file_under_a_name_that_is_not_its_own_is_left_alone(tmp_path, m
 def test_a_truck_folder_is_synced_once_by_every_process_before_anything_in_it_counts(archive, maker, monkeypatch):
     """One that another thread has just made, or an earlier process made before it died, may not be on the disk yet."""
     synced: list[Path] = []
-    monkeypatch.setattr("center.archive.sync", synced.append)
+    monkeypatch.setattr("center.store.sync", synced.append)
     archive.path("truck-1", "x").parent.mkdir()
     keep(archive, maker.readings())
     keep(archive, maker.readings())
@@ -214,7 +214,7 @@ def test_a_truck_folder_is_synced_once_by_every_process_before_anything_in_it_co
 def test_what_the_page_reads_does_not_wait_for_a_write_to_the_disk(archive, maker):
     stored = keep(archive, maker.readings())
     read = []
-    with archive._lock:  # held while a row is synced, however long the disk takes
+    with archive.index.writing:  # held while a row is synced, however long the disk takes
         reading = threading.Thread(target=lambda: read.extend([archive.counts("truck-1").stored, archive.newest(None, 1)]), daemon=True)
         reading.start()
         reading.join(20)

@@ -76,7 +76,7 @@ class Center:
         self._process: subprocess.Popen | None = None
         secret = Path(hub["secrets"]) / "center"
         (folder / "center.toml").write_text(
-            f'archive = "{self.archive}"\ntrucks = {json.dumps(trucks)}\nfree_reserve_bytes = 0\n[hub]\ndomain = "{hub["domain"]}"\n'
+            f'archive = "{self.archive}"\ntrucks = {json.dumps(trucks)}\nfree_reserve_bytes = 0\nworkers = 0\n[hub]\ndomain = "{hub["domain"]}"\n'
             f'host = "{hub["host"]}"\nport = {hub["c2s_port"]}\nca_file = "{hub["ca_file"]}"\npassword_file = "{secret}"\n'
         )
 

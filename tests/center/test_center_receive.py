@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from center import archive as archive_module
+from center import store as store_module
 from center.archive import Archive, file_sha256
+from center.ingest_take import Taker
 from center.receive import TRIES, Receiver
 from sox.errors import SoxError, TransferError
 from sox.segments import BadAnnouncement
@@ -29,7 +30,8 @@ class City:
         self.fetch_errors: list[Exception] = []
         self.publish_errors: list[Exception] = []
         self.free = None
-        self.receiver = Receiver(self.archive, self.fetch, self.publish, self.stored, ["127.0.0.1"], 10**7, 0, retry_first_s=0.001)
+        take = Taker(self.archive, self.fetch, 0).take
+        self.receiver = Receiver(self.archive, take, self.publish, self.stored, ["127.0.0.1"], 10**7, retry_first_s=0.001)
 
     async def fetch(self, url: str, target: Path, size: int) -> None:
         self.steps.append("fetch")
@@ -91,26 +93,26 @@ async def test_a_good_segment_is_stored_and_receipted_with_its_size_and_sha256(c
     )  # fmt: skip
     assert city.archive.path("truck-1", receipt.segment_id).read_bytes() == made.path.read_bytes()
     assert city.archive.counts("truck-1")[:2] == (1, 1)
-    assert not list((city.archive.folder / "_incoming").iterdir())
+    assert not list((city.archive.folder / "_incoming").rglob("*.part"))
 
 
 async def test_the_receipt_follows_the_sync_of_the_file_and_of_its_folder(city, maker, monkeypatch):
-    real_sync, real_replace = archive_module.sync, os.replace
+    real_sync, real_replace = store_module.sync, os.replace
 
     def sync(path: Path) -> None:
         real_sync(path)
-        city.steps.append(f"sync {(path if path.is_dir() else path.parent).name}")
+        city.steps.append(f"sync {path.name if path.is_dir() else 'incoming'}")
 
     def replace(source, target) -> None:
         real_replace(source, target)
         city.steps.append("rename")
 
-    monkeypatch.setattr(archive_module, "sync", sync)
-    monkeypatch.setattr(archive_module.os, "replace", replace)
+    monkeypatch.setattr(store_module, "sync", sync)
+    monkeypatch.setattr(store_module.os, "replace", replace)
     city.offer(maker.readings())
     await city.work(1)
     assert city.steps == [
-        "fetch", "sync archive", "sync _incoming", "rename", "sync truck-1", "stored truck-1 readings", "publish",
+        "fetch", "sync archive", "sync incoming", "rename", "sync truck-1", "stored truck-1 readings", "publish",
     ]  # fmt: skip
 
 
@@ -118,7 +120,7 @@ async def test_no_receipt_goes_out_if_the_disk_refuses_the_sync(city, maker, mon
     def refuse(path: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(archive_module, "sync", refuse)
+    monkeypatch.setattr(store_module, "sync", refuse)
     city.offer(maker.readings())
     await city.give_up()
     assert city.receipts == []
