@@ -18,7 +18,9 @@ def show(console: Console, asked: Asked) -> None:
     console.print(f"{asked.truck}: {words(asked.request)}", highlight=False, soft_wrap=False)
     console.print(f"request {asked.request.request_id}: {state(asked.answer)}", highlight=False)
     if asked.answer is not None and (rows := _rows(asked.answer)):
-        table = Table("segment", "taken (UTC)", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("segment", no_wrap=True)
+        table.add_column("taken (UTC)", no_wrap=True)
         table.add_column("images", justify="right")
         table.add_column("MB", justify="right")
         table.add_column("")
@@ -33,7 +35,10 @@ def show(console: Console, asked: Asked) -> None:
 
 def show_list(console: Console, asked: Sequence[Asked]) -> None:
     """Many requests, one row each."""
-    table = Table("truck", "request", "asked for", "answer", box=None, pad_edge=False)
+    table = Table("truck", box=None, pad_edge=False)
+    table.add_column("request", no_wrap=True)
+    table.add_column("asked for")
+    table.add_column("answer")
     for one in asked:
         table.add_row(one.truck, one.request.request_id, words(one.request), state(one.answer))
     console.print(table, highlight=False)
