@@ -20,6 +20,10 @@ from hub.local import FOLDER, SOCKET
 
 LIBRARIES = tuple(Path("/usr/lib").glob("*-linux-gnu*"))  # Debian keeps Erlang applications in the multiarch folder
 INSTALL = "ejabberd is not installed: sudo apt-get install ejabberd"
+# Stack of each of Erlang's threads: fast_xml writes an element back by recursion in C, and one stanza of 35 kB that was nothing but
+# nested elements ended the whole node (SIGSEGV) on the 1 MB it has by default. The deepest that fits into MAX_STANZA (75,000) takes
+# between 16 and 32 MB; this is 64 MB, of address space, not of memory.
+STACK_KILOWORDS = 8192
 START_SECONDS = 90.0  # 1 s on a free machine, 20 s on a Pi with eight other jobs
 STOP_SECONDS = 20.0  # 3 s on a free machine: mnesia writes its tables
 
@@ -126,6 +130,7 @@ class Ejabberd:
             "-noinput", "+Bi",  # no console, no break handler
             "+fnu",  # file names are UTF-8
             "+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none",  # no busy waiting: a demo shares the machine with a truck
+            "+sss", str(STACK_KILOWORDS),
             "+Q", "65536",  # connections; the default follows the limit of open files, which containers set to a billion
             "-start_epmd", "false",
             "-mnesia", "dir", f'"{database}"',
