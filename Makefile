@@ -22,6 +22,7 @@ help:
 	@echo "make test                linters, types, arrows between the rooms, all tests"
 	@echo "make bench               ratios to the bare machine and to peers (PART=recording for one part)"
 	@echo "make faults              every driver x every fault: the table of recoveries; non-zero exit if a cell fails (PART=bmp390, JSON=FILE)"
+	@echo "make faults-uplink       bad links, lying servers, kills, a whole shift: nothing lost, doubled, deleted too early (ONLY=text, SEED, JSON=FILE)"
 	@echo "make soak                an hour of the head's life in virtual time with random faults; every sample accounted for, the heap flat"
 	@echo "make fuzz                10^6 register images and 10^6 byte streams into every driver"
 	@echo "make crash CUTS=1000     power cuts on a file system that forgets: a table; non-zero exit if anything acknowledged is lost (SEED, JSON=FILE)"
@@ -91,6 +92,11 @@ bench: $(STAMP)
 .PHONY: faults
 faults: $(STAMP)
 	@PYTHONPATH=tests/support $(BIN)/python tests/support/fault_matrix.py $(if $(PART),--part "$(PART)") $(if $(JSON),--json > "$(JSON)")
+
+# Real hub, center, uplink and sweeper behind a hostile link and web server (docs/uplink-faults.md): ten minutes, mostly waiting.
+.PHONY: faults-uplink
+faults-uplink: $(STAMP) debian-test
+	@PYTHONPATH=.:tests/support $(BIN)/python tests/support/uplink_faults.py $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json > "$(JSON)")
 
 # An hour of the head's life (SECONDS=...) takes about ten minutes of CPU, the fuzzers half an hour.
 .PHONY: soak fuzz

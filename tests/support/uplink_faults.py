@@ -21,10 +21,14 @@ from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from uplink_faults_cases import CASES, HTTP, LINK, Case
+from uplink_faults_cases import CASES, HTTP, KILLS, LINK, Case
 from uplink_faults_rig import City, Truck
+from uplink_shift import Shift, shift
+from uplink_shift import as_json as shift_as_json
+from uplink_shift import report as report_shift
 
 WIDTH = 80
+SHIFT = "a whole shift"
 BEFORE, AFTER = 3, 2  # segments sealed before and after the fault
 AT_ONCE = 2  # runs that share nothing but hub and center
 
@@ -48,11 +52,10 @@ class Row(NamedTuple):
         return bool(self.problems) or self.recovered is None
 
 
-def one(city: City, case: Case, name: str, seed: int) -> Row:
-    """One run of a fault, from a truck that begins its shift to its orderly end."""
-    city.lead(case.kind == HTTP)
+def one(city: City, case: Case, name: str, seed: int, *, short: bool = False) -> Row:
+    """One run of a fault, from a truck that begins its shift to its orderly end. The city leads objects where the case wants them."""
     recovered, problems = None, []
-    with Truck(city, name, seed, quota_bytes=case.quota_bytes) as truck:
+    with Truck(city, name, seed, quota_bytes=case.quota_bytes, short=short) as truck:
         truck.seal(BEFORE)
         truck.start()
         try:
@@ -62,7 +65,6 @@ def one(city: City, case: Case, name: str, seed: int) -> Row:
             recovered = truck.arrived()
         except (TimeoutError, RuntimeError) as error:
             problems.append(f"{error} (problem: {truck.status().get('problem')}; last failure: {truck.status().get('last_failure')})")
-        mend(city)
         verdict = truck.end()
         uploads = truck.link.counts()["by_target"][1]
     false = len(verdict.receipted_unstored) + len(verdict.damaged) + len(verdict.unowed)
@@ -87,13 +89,13 @@ def several(city: City, cases: Sequence[Case], names: Sequence[str], seed: int) 
         yield from pool.map(lambda at: one(city, cases[at], names[at], seed + at), range(len(cases)))
 
 
-def everything(cases: Sequence[Case], seed: int, folder: Path, progress: Console) -> list[Row]:
-    """All runs; a bar on `progress` where that is a terminal."""
+def everything(cases: Sequence[Case], seed: int, folder: Path, progress: Console, *, whole_shift: bool) -> tuple[list[Row], Shift | None]:
+    """All runs, and a shift if wanted; a bar on `progress` where that is a terminal."""
     names = [f"t{number:02d}" for number in range(len(cases))]
     alone = [at for at, case in enumerate(cases) if case.kind != LINK]
     together = [at for at, case in enumerate(cases) if case.kind == LINK]
     found: dict[int, Row] = {}
-    with City(folder, names) as city, Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
+    with City(folder, [*names, "shift"]) as city, Progress(console=progress, transient=True, disable=not progress.is_terminal) as bar:
         shown = bar.add_task("faults", total=len(cases))
         rows = several(city, [cases[at] for at in together], [names[at] for at in together], seed)
         for at, row in zip(together, rows, strict=True):
@@ -101,16 +103,21 @@ def everything(cases: Sequence[Case], seed: int, folder: Path, progress: Console
             bar.advance(shown)
         for at in alone:
             bar.update(shown, description=cases[at].name)
+            city.lead(cases[at].kind == HTTP)
             found[at] = one(city, cases[at], names[at], seed + at)
+            mend(city)
             bar.advance(shown)
-    return [found[at] for at in range(len(cases))]
+        bar.update(shown, description="a whole shift")
+        city.lead(False)
+        driven = shift(city, "shift", seed) if whole_shift else None
+    return [found[at] for at in range(len(cases))], driven
 
 
 def table(rows: Sequence[Row]) -> Table:
     """One row a fault."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     shown.add_column("fault", no_wrap=True)
-    for heading in ("segm.", "lost", "dupl.", "unrec.", "false", "again", "rec. s"):
+    for heading in ("segm", "lost", "dupl", "unrec", "false", "again", "rec s"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         recovered = "never" if row.recovered is None else f"{row.recovered:.1f}"
@@ -123,8 +130,8 @@ def report(rows: Sequence[Row], console: Console) -> None:
     """The table, its legend, and what failed."""
     console.print(table(rows))
     console.print(
-        "segm.: segments owed; unrec.: deleted without a receipt; false: counted as delivered and not stored, or stored otherwise than"
-        " sealed; again: uploads beyond one a segment; rec. s: from the end of the fault until all was receipted"
+        "segm: segments owed; unrec: deleted without a receipt; false: counted as delivered and not stored, or stored otherwise than"
+        " sealed; again: uploads beyond one a segment; rec s: from the end of the fault until all was receipted"
     )
     for row in rows:
         for problem in row.problems:
@@ -140,22 +147,29 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(description="The uplink against everything that can go wrong on its way.")
-    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name or kind contains it")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help=f"rows whose name contains it, or whose kind it is: {LINK}, {HTTP}, {KILLS}, or shift"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="the rows as JSON on stdout, the table on stderr")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="an empty folder for spools, archive and logs; they stay")
     options = parser.parse_args(arguments)
     cases = [case for case in CASES if options.only in case.name or options.only == case.kind]
-    if not cases:
+    whole_shift = options.only in SHIFT
+    if not cases and not whole_shift:
         print(f"faults-uplink: no row with {options.only!r}", file=sys.stderr)
         return 2
     console = Console(stderr=options.json, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     with tempfile.TemporaryDirectory(prefix="faults-uplink-") as folder:
-        rows = everything(cases, options.seed, options.keep or Path(folder), Console(stderr=True))
-    report(rows, console)
+        rows, driven = everything(cases, options.seed, options.keep or Path(folder), Console(stderr=True), whole_shift=whole_shift)
+    if rows:
+        report(rows, console)
+    if driven is not None:
+        console.print(f"\n{SHIFT}: 4 h of driving on LTE, then the depot's Wi-Fi, compressed")
+        report_shift(driven, console)
     if options.json:
-        print(json.dumps(as_json(rows), indent=1))
-    return int(any(row.failed for row in rows))
+        print(json.dumps({"faults": as_json(rows), "shift": shift_as_json(driven) if driven else None}, indent=1))
+    return int(any(row.failed for row in rows) or (driven is not None and bool(driven.problems)))
 
 
 if __name__ == "__main__":

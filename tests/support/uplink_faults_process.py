@@ -6,6 +6,7 @@ variable HOSTILE says how, in JSON:
     {"ports": {"5443": 40001},        connections to 127.0.0.1:5443 go to port 40001 (the link, or the hostile web server)
      "name": "hub.city.test",         this host name is 127.0.0.1, except while
      "no_dns": "/path",               this file exists: then nothing resolves
+     "interface": "/path",            while this file exists, the name in it is that of every network interface
      "times": {...}}                  see `Times`; absent: those of the product
 """
 
@@ -16,6 +17,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -42,7 +44,7 @@ def _default(function: Callable[..., Any], parameter: str, value: object) -> Non
 
 def _redirect(told: dict[str, Any]) -> None:
     ports = {int(port): int(other) for port, other in told.get("ports", {}).items()}
-    connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
+    connect, getaddrinfo, if_indextoname = socket.socket.connect, socket.getaddrinfo, socket.if_indextoname
 
     def connect_elsewhere(self: socket.socket, address: Any) -> None:
         if self.family == socket.AF_INET and address[0] == "127.0.0.1":
@@ -54,6 +56,13 @@ def _redirect(told: dict[str, Any]) -> None:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return getaddrinfo("127.0.0.1" if host == told.get("name") else host, port, *arguments, **options)
 
+    def interface(index: int) -> str:
+        try:
+            return Path(told.get("interface", "")).read_text("ascii").strip()
+        except OSError:
+            return if_indextoname(index)
+
+    socket.if_indextoname = interface
     socket.socket.connect = connect_elsewhere  # type: ignore[method-assign]
     socket.getaddrinfo = resolve
 

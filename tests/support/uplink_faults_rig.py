@@ -128,15 +128,15 @@ class Truck:
 
     def __init__(
         self, city: City, name: str, seed: int, *, quota_bytes: int = 10**12, uplink: str = "", up: Lane = UP, down: Lane = DOWN,
-        link: Callable[..., Any] = HostileLink, watch: bool = True,
+        link: Callable[..., Any] = HostileLink, watch: bool = True, short: bool = False,
     ) -> None:  # fmt: skip
         """`uplink`: more lines for the configuration's table of that name. `link`: HostileLink, or its Child."""
-        self.city, self.name, self._watch = city, name, watch
+        self.city, self.name, self._watch, self._short = city, name, watch, short
         self.chance = random.Random(seed)
         self.folder = city.folder / name
         self.spool = self.folder / "spool"
         self.spool.mkdir(parents=True)
-        self.no_dns = self.folder / "no-dns"
+        self.no_dns, self.interface = self.folder / "no-dns", self.folder / "interface"
         self.link = link([("127.0.0.1", city.info["c2s_port"]), ("127.0.0.1", city.objects_port)], up, down, seed)
         self.config = self.folder / "truck.toml"
         self.live = self.folder / "live"
@@ -177,7 +177,7 @@ class Truck:
         """Start the uplink."""
         way = {
             "ports": {self.city.info["c2s_port"]: self.link.ports[0], self.city.info["http_port"]: self.link.ports[1]},
-            "name": NAME, "no_dns": str(self.no_dns),
+            "name": NAME, "no_dns": str(self.no_dns), "interface": str(self.interface),
         }  # fmt: skip
         command = [str(PROCESS), "gateway.uplink", str(self.config), "--drain", "20"]
         self.process = run(command, self.folder / "uplink.log", way, self.city.times)
@@ -188,13 +188,17 @@ class Truck:
         kill(self.process)
 
     def start_sweeper(self) -> None:
-        """Start the sweeper."""
-        self.sweeper = run(["-m", "gateway.sweeper", str(self.config)], self.folder / "sweeper.log")
+        """Start the sweeper; it looks twice a second."""
+        self.sweeper = run(["-m", "gateway.sweeper", str(self.config), "--every", "0.5"], self.folder / "sweeper.log")
 
     def status(self) -> dict[str, Any]:
         """What the uplink says of itself; {} while it has said nothing."""
         path = self.spool / "uplink.json"
         return json.loads(path.read_text()) if path.exists() else {}
+
+    def turns(self, count: int) -> range:
+        """How often a fault comes: in the short form a third of it."""
+        return range(max(1, count // 3) if self._short else count)
 
     def pause(self, least: float, most: float | None = None) -> None:
         """Wait for a random time within these seconds."""
@@ -229,11 +233,11 @@ def seal(spool: Path, truck: str, number: int, stream: str, size: int, chance: r
     identity = Identity(f"{truck}-{BOOT}-{name}", truck, stream, f"{BOOT[:8]}-0000-4000-8000-000000000000")
     types = channels.channel_types(stream, ["front"] if stream == "images" else ())
     writer = SegmentWriter.create(spool / BOOT / f"{name}.mcap", identity, types, {})
-    at = 5_000_000_000_000 + number * 60_000_000_000
+    at = number * 100_000  # long ago on every machine's clock: the sweeper leaves the newest images alone
     if stream == "images":
         writer.append([Entry(camera, at + i, UTC_NS + at + i, _picture(size // 4, chance)) for i in range(4)])
     else:
-        times = [at + i * 1_000_000_000 for i in range(60)]
+        times = [at + i * 1_000 for i in range(60)]
         clock = [ClockMapping(boottime_ns=t, utc_ns=UTC_NS + t, source="gnss", error_s=chance.random()) for t in times]
         writer.append([Entry(channels.CLOCK, t, UTC_NS + t, c.SerializeToString()) for t, c in zip(times, clock, strict=True)])
     writer.seal()

@@ -93,6 +93,7 @@ class Oracle:
         self._deleted: set[str] = set()
         self._unstored: set[str] = set()
         self._replaced: dict[str, str] = {}  # original -> derived
+        self.ever_counted: set[str] = set()  # as delivered, at any look
 
     @property
     def owed(self) -> dict[str, Owed]:
@@ -138,6 +139,7 @@ class Oracle:
         for path in self._spool.glob("[!.]*/*.mcap"):
             self._derived(path)
         counted = self.counted()
+        self.ever_counted |= counted
         gone = [owed for owed in self.owed.values() if not owed.path.exists()]
         held = self.archived()
         for segment_id in counted - self._unstored:
