@@ -1,18 +1,22 @@
-"""The uplink: from the truck's disk to the hub. `python -m gateway.uplink CONFIG [--drain SECONDS]`.
+"""The uplink: from the truck's disk to the hub. `python -m gateway.uplink CONFIG [CONFIG ...] [--drain SECONDS]`.
 
-One process, tasks that never wait for one another:
+One process (of one truck; of several in the simulation of a fleet), tasks that never wait for one another:
 
     live socket ─> Sender ─────────> <truck>_data          newest snapshot only, never behind a bulk transfer
-    spool ─> scan ─> ledger ─> Bulk ─PUT─> web server      one segment at a time, readings before images, oldest first
+    spool ─> scan ─> ledger ─> Bulk ─PUT─> web server      what the link allows (Ways): readings, requested images, images
                      ledger ─> Announcer ─> <truck>_segments_data
     <truck>_receipts_data ─> Receipts ─> ledger            read as a whole at connect, then by subscription
     ledger <─> ledger.sock <─ sweeper
+    parts (uplink_joined.py): packed blocks, events, health, requests, what the status shows, metrics
+
+Another duty joins as a Part (uplink_part.py): one entry in uplink_joined.py with its tasks, and what it wants of the recorder's datagrams,
+the hub's items, the connection and the status.
 
 Killed at any moment it goes on from the ledger and the folder: a step is written down only after it happened, and repeating one is
 harmless. A trouble of disk or hub is a line in the status (<spool>/uplink.json, replaced every second), never an exit.
-SIGTERM ends it in order; with --drain it first tries, for up to so many seconds, to get everything sealed uploaded, announced and
-receipted. A second SIGTERM ends it at once. Exit codes: 0 ended in order, 1 no ledger can be kept in the spool, 2 bad configuration
-(also: a second uplink on the same spool).
+SIGTERM ends it in order; with --drain it first tries, for up to so many seconds, to get everything sealed that the link allows uploaded,
+announced and receipted. A second SIGTERM ends it at once. Exit codes: 0 ended in order, 1 no ledger can be kept in the spool, 2 bad
+configuration (also: a second uplink on the same spool). Of several trucks all begin, or none.
 """
 
 import asyncio
@@ -25,26 +29,31 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree as ET
 
 from gateway import config
-from gateway.clock import boottime_ns
-from gateway.ledger import LEDGER_NAME, Ledger, Totals
+from gateway.clock import Clock, boottime_ns
+from gateway.ledger import CLASSES, LEDGER_NAME, Ledger, Totals, kernel_boot_id
 from gateway.live import LiveError, LiveReceiver
 from gateway.uplink_announcer import REPEAT_SECONDS, Announcer, Receipts
 from gateway.uplink_arguments import Parser, seconds
 from gateway.uplink_books import Books
 from gateway.uplink_bulk import Bulk
 from gateway.uplink_desk import Desk
+from gateway.uplink_joined import Common, parts
 from gateway.uplink_link import Link
 from gateway.uplink_lock import InUse, lock
+from gateway.uplink_part import Part
 from gateway.uplink_sender import Numbers, Sender
 from gateway.uplink_socket import SOCKET_NAME, serve
 from gateway.uplink_status import write_json
+from gateway.uplink_ways import Ways
 from logbook.quantities import TABLE
 from sox import nodes
 from sox.account import BACK_OFF_MOST_SECONDS, BACK_OFF_SECONDS, STEADY_SECONDS, back_off
 from sox.client import SoxClient
 from sox.documents import device_document
+from sox.limits import Limits, limits
 from sox.segments import announcements_device
 
 LOOK_SECONDS = 1.0  # a sealed segment is noticed, and the status replaced, this often
@@ -52,6 +61,8 @@ DRAIN_LOOK_SECONDS = 0.2
 TROUBLE_NS = 2 * int(BACK_OFF_MOST_SECONDS * 1e9)  # a trouble that has not come again for this long is over
 LOCK_SECONDS = 3.0  # the sweeper may hold the lock for one step, while there was no uplink (gateway/sweeper_stand_in.py)
 STATUS_NAME = "uplink.json"
+NEVER_SECONDS = 1e9
+SNAPSHOT_WIRE_BYTES = 6_000  # of a published snapshot and its answer, with XMPP, TLS and TCP: seen with all quantities
 
 log = logging.getLogger("uplink")
 
@@ -69,8 +80,10 @@ class Uplink:
 
     def __init__(self, truck: config.Truck, pace: Pace | None = None) -> None:
         pace = pace or Pace()
+        self.name = truck.name
         self._truck = truck
         self._spool = Path(truck.spool)
+        self._boot = kernel_boot_id()[:8]
         self._lock = lock(self._spool, LOCK_SECONDS)
         self._live = LiveReceiver(truck.live_socket)
         self._books = Books(Ledger(self._spool / LEDGER_NAME))
@@ -82,20 +95,35 @@ class Uplink:
         self._ending = asyncio.Event()
         self._at_once = asyncio.Event()
         self._numbers = Numbers(self._books)
+        self._clock = Clock()
+        self._utc_offset_ns = 0  # UTC less BOOTTIME, of the recorder's newest snapshot; 0: it has no clock
+        self._limits = Limits(None, None)
+        self._latest: dict[str, Any] | None = None
+        self._counted = 0  # snapshots of which the link's budget knows
+        self._ways = Ways(truck, self._books, self._utc_ns)
         self._link = Link(truck, self._prepare, pace.back_off_first)
         self._sender = Sender(truck.name, self._numbers, self._link, pace.back_off_first)
         self._receipts = Receipts(truck.name, self._spool, self._books, self._link, pace.back_off_first)
-        self._link.on_item = self._receipts.item
         self._announcer = Announcer(truck.name, self._books, self._link, self._receipts, pace.repeat_seconds, pace.back_off_first)
-        self._bulk = Bulk(self._spool, truck.hub.ca_file, self._books, self._link, self._announcer.wake, pace.back_off_first)
+        self._bulk = Bulk(
+            self._spool, truck.hub.ca_file, self._books, self._link, self._ways, self._announcer.wake.set, pace.back_off_first
+        )
         self._receipts.on_refused = self._bulk.wake.set
-        self._desk = Desk(self._spool, truck.name, self._books, lambda: self._bulk.leased, self._bulk.wake.set)
-        self._bulk.taken = lambda: self._desk.taken.keys()
+        self._desk = Desk(self._spool, truck.name, self._books, lambda: None, self._found)
+        self._bulk.leases = lambda: self._desk.taken
+        self._interface: str | None = None
+        self._ways.on_change.append(self._way_changed)
+        common = Common(
+            truck, self._books, self._link, self._numbers, self._ways, self._utc_ns, lambda: self._latest, self._bulk.wake.set,
+            pace.back_off_first,
+        )  # fmt: skip
+        self._parts: list[Part] = list(parts(common))
+        self._link.on_item = self._item
 
     async def run(self, drain_seconds: float = 0.0) -> None:
         """Run until `stop()`, then drain for up to `drain_seconds`, then end in order."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._live.fileno(), self._snapshot)
+        loop.add_reader(self._live.fileno(), self._datagrams)
         server = await serve(self._spool, self._desk)
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "hub": self._link.run,
@@ -106,7 +134,10 @@ class Uplink:
             "receipts": self._receipts.run,
             "receipts node": self._receipts.follow,
             "status": self._status_for_ever,
+            "link": self._ways.run,
         }
+        for part in self._parts:
+            works.update(part.works)
         tasks = [asyncio.create_task(self._keep(name, work), name=name) for name, work in works.items()]
         tasks.append(asyncio.create_task(self._ended(drain_seconds), name="end"))
         try:
@@ -152,14 +183,28 @@ class Uplink:
         except sqlite3.OperationalError as error:  # the disk may come back within the time given
             log.warning("drain: %s", error)
             return False
-        if states["sealed"] + states["uploaded"] + states["announced"]:
+        if states["uploaded"] + states["announced"]:
             return False
-        log.info("drained: everything sealed is receipted (%d set aside)", states["refused"])
+        if states["sealed"]:
+            allowed = [name for name in CLASSES if self._ways.allows(name)]
+            if await self._books(Ledger.next_upload, set_aside_seconds=NEVER_SECONDS, classes=allowed) is not None:
+                return False
+        words = "drained: everything sealed that the link allows is receipted (%d set aside, %d wait for another link)"
+        log.info(words, states["refused"], states["sealed"])
         return True
+
+    def abandon(self) -> None:
+        """Let go of everything, instead of run()."""
+        self._live.close()
+        self._ways.abandon()
+        self._scribe.shutdown()
+        self._books.close()
+        self._lock.close()
 
     async def _close(self) -> None:
         self._live.close()
         try:
+            await self._ways.close()
             await self._write_status()
         except (OSError, sqlite3.OperationalError) as error:
             log.warning("last status: %s", error)
@@ -189,13 +234,50 @@ class Uplink:
         await client.publish(nodes.meta(name), await self._numbers.next(), device_document(name, TABLE, name=name))
         channel = nodes.channel(name, "segments")
         await client.publish(nodes.meta(channel), await self._numbers.next(), announcements_device(channel))
+        self._limits = await limits(client)
+        self._bulk.max_file_bytes = self._limits.max_file_bytes
+        for part in self._parts:
+            await part.prepare(client)
 
-    def _snapshot(self) -> None:
-        datagram = self._live.newest()
-        if datagram is not None:
-            self._sender.offer(datagram)
+    def _item(self, node: str, item_id: str, element: ET.Element) -> None:
+        self._receipts.item(node, item_id, element)
+        for part in self._parts:
+            part.on_item(node, item_id, element)
+
+    def _way_changed(self) -> None:
+        interface = self._ways.now.interface
+        if interface is None:
+            return
+        if self._interface not in (None, interface):
+            self._link.renew(f"the way to the hub is now {interface}")
+        self._interface = interface
+
+    # -- the recorder
+
+    def _datagrams(self) -> None:
+        for datagram in self._live.waiting():
+            if "kind" not in datagram:
+                self._hear_clock(datagram)
+                self._sender.offer(datagram)
+            for part in self._parts:
+                part.on_datagram(datagram)
+
+    def _hear_clock(self, snapshot: dict[str, Any]) -> None:
+        utc, at, boot = snapshot.get("utc_ns"), snapshot.get("boottime_ns"), snapshot.get("boot")
+        if isinstance(utc, int) and isinstance(at, int) and isinstance(boot, str) and boot.startswith(self._boot):
+            self._utc_offset_ns = utc - at if utc else 0
+
+    def _utc_ns(self) -> int:
+        """UTC now: the recorder's, who hears GNSS; else the system clock's, where somebody vouches for it; else 0."""
+        now = boottime_ns()
+        return now + self._utc_offset_ns if self._utc_offset_ns else self._clock.utc_ns(now)
 
     # -- the disk
+
+    def _found(self) -> None:
+        self._bulk.wake.set()
+        for part in self._parts:
+            part.on_found()
 
     async def _upload(self) -> None:
         """Bulk begins when the receipts that waited on the hub are in the ledger: what they deliver is not sent again."""
@@ -221,7 +303,11 @@ class Uplink:
             await asyncio.sleep(self._look_seconds)
 
     async def _write_status(self) -> None:
-        status = self._status(await self._books(Ledger.totals))
+        self._ways.count(SNAPSHOT_WIRE_BYTES * (self._sender.published - self._counted))
+        self._counted = self._sender.published
+        status = self._latest = self._status(await self._books(Ledger.totals))
+        for part in self._parts:
+            status.update(part.status())
         await asyncio.get_running_loop().run_in_executor(self._scribe, write_json, self._spool / STATUS_NAME, status)
 
     def _status(self, totals: Totals) -> dict[str, Any]:
@@ -229,7 +315,8 @@ class Uplink:
         undelivered = [state for state in totals.segments if state not in ("receipted", "superseded")]
         now = boottime_ns()
         disk = [trouble for at, trouble in self._troubles.values() if now - at < TROUBLE_NS]
-        troubles = [trouble for trouble in (self._link.problem, self._receipts.problem, self._announcer.problem, *disk) if trouble]
+        said = (self._link.problem, self._receipts.problem, self._announcer.problem, self._ways.problem, self._too_large())
+        troubles = [trouble for trouble in (*said, *(part.problem() for part in self._parts), *disk) if trouble]
         return {
             "truck": self._truck.name,
             "pid": os.getpid(),
@@ -238,6 +325,8 @@ class Uplink:
             "connects": self._link.connects,
             "draining": self._ending.is_set(),
             "problem": "; ".join(troubles) or None,
+            "link": self._ways.status(),
+            "hub_limits": self._limits._asdict(),
             **self._sender.status(),
             "live_malformed": self._sender.malformed + self._live.malformed,
             "segments": totals.segments,
@@ -254,6 +343,13 @@ class Uplink:
             "ledger_rebuilt": self._books.rebuilt,
         }
 
+    def _too_large(self) -> str | None:
+        """The configuration against what the hub takes."""
+        wanted, most = self._truck.images_segment_bytes, self._limits.max_file_bytes
+        if most is None or wanted <= most:
+            return None
+        return f"images_segment_bytes is {wanted}, and the hub takes objects of up to {most} bytes"
+
 
 def _check(truck: config.Truck) -> None:
     """Password and certificate files must be there at start, and the spool or room for one; raises ConfigError."""
@@ -265,32 +361,72 @@ def _check(truck: config.Truck) -> None:
         raise config.ConfigError(f"spool {truck.spool}: {error.strerror}") from error
 
 
-async def _main(truck: config.Truck, drain_seconds: float) -> None:
-    uplink = Uplink(truck)
-    loop = asyncio.get_running_loop()
+class _CannotStart(Exception):
+    """Which truck and why, in one line; `code` is the exit code."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def _make(path: str) -> Uplink:
+    """The uplink of a configuration file; raises _CannotStart."""
+    try:
+        truck = config.load(path)
+        _check(truck)
+        return Uplink(truck)
+    except config.ConfigError as error:
+        raise _CannotStart(str(error) if path in str(error) else f"{path}: {error}", 2) from error
+    except (LiveError, InUse) as error:
+        raise _CannotStart(f"{path}: {error.strerror if isinstance(error, LiveError) and error.strerror else error}", 2) from error
+    except (sqlite3.Error, OSError) as error:
+        raise _CannotStart(f"{path}: spool {truck.spool}: {error}", 1) from error
+
+
+async def _main(paths: list[str], drain_seconds: float) -> None:
+    """All of them until SIGTERM, or until a fault in this program ends one: then it ends the others. Raises _CannotStart."""
+    uplinks: list[Uplink] = []
+    try:
+        for path in paths:
+            uplinks.append(_make(path))
+    except BaseException:
+        for uplink in uplinks:
+            uplink.abandon()
+        raise
+
+    def stop() -> None:
+        for uplink in uplinks:
+            uplink.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, uplink.stop)
-    await uplink.run(drain_seconds)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    async with asyncio.TaskGroup() as group:
+        for uplink in uplinks:
+            group.create_task(_run(uplink, drain_seconds))
+
+
+async def _run(uplink: Uplink, drain_seconds: float) -> None:
+    try:
+        await uplink.run(drain_seconds)
+    except (sqlite3.Error, OSError) as error:
+        raise _CannotStart(f"{uplink.name}: {error}", 1) from error
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The program; returns its exit code."""
     parser = Parser(prog="python -m gateway.uplink", description="Send a truck's live values and segments to the hub.")
-    parser.add_argument("config", help="the truck's TOML file")
+    parser.add_argument("config", nargs="+", help="the truck's TOML file; several: a fleet in one process, for simulation")
     parser.add_argument("--drain", type=seconds, default=0.0, metavar="SECONDS", help="at SIGTERM, first deliver what is sealed")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    code = 0
     try:
-        truck = config.load(options.config)
-        _check(truck)
-        asyncio.run(_main(truck, options.drain))
-    except (config.ConfigError, LiveError, InUse) as error:
-        print(error.strerror if isinstance(error, LiveError) and error.strerror else error, file=sys.stderr)
-        return 2
-    except (sqlite3.Error, OSError) as error:
-        print(f"spool {truck.spool}: {error}", file=sys.stderr)
-        return 1
-    return 0
+        asyncio.run(_main(options.config, options.drain))
+    except* _CannotStart as group:
+        for error in group.exceptions:
+            print(error, file=sys.stderr)
+            code = max(code, getattr(error, "code", 1))
+    return code
 
 
 if __name__ == "__main__":

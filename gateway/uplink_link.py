@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 from gateway.config import Truck
 from sox.client import SoxClient
+from sox.errors import SoxError
 from sox.keeping import OnItem, connection, keep
 
 # Stanza errors (RFC 6120, 8.3.3) that concern what was asked or this account; all others (no service, no room, time-out) concern the hub.
@@ -30,6 +31,7 @@ class Link:
         self._client: SoxClient | None = None
         self._online = asyncio.Event()
         self._offline = asyncio.Event()
+        self._lost: asyncio.Future[SoxError | None] | None = None
         self.problem: str | None = None
         self.connects = 0
 
@@ -49,6 +51,11 @@ class Link:
         while self._client is client:
             await self._offline.wait()
 
+    def renew(self, reason: str) -> None:
+        """Another way leads to the hub: the connection over the old one is given up now, not when it has been silent for long."""
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(SoxError("disconnected", reason))
+
     async def run(self) -> None:
         """Connect and reconnect until cancelled."""
         await keep(self._session, self._ended, self._back_off_first)
@@ -66,6 +73,7 @@ class Link:
         """One connection from its beginning to its end; returns why it ended, raises SoxError if it never stood."""
         client = await asyncio.to_thread(self._truck.hub.client, self._truck.name)
         async with connection(client, self._item) as lost:
+            self._lost = lost
             await self._prepare(client)
             try:
                 self._client = client

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from gateway_uplink_parts import BOOT_NS, FOLDER, UTC_NS, seal, until
+from gateway_uplink_parts import BOOT_NS, FOLDER, UTC_NS, OpenWays, seal, until
 
 from gateway.ledger import REFUSALS_MAX, Ledger
 from gateway.uplink_announcer import Announcer, Receipts
@@ -111,6 +111,9 @@ class FakeClient:
         if self.fail:
             self.fail -= 1
             raise SoxError("timeout", "no answer")
+
+    async def ping(self) -> None:
+        await asyncio.sleep(0.001)
 
     async def upload_slot(self, name: str, size: int, content_type: str) -> Slot:
         if self.slot_error is not None:
@@ -370,7 +373,7 @@ async def bulk_until(books: Books, spool: Path, shop: tuple[Shop, str, str], wan
     """Run bulk until the ledger's counts are `wanted`."""
     link = FakeLink()
     link.fake.url = shop[1]
-    bulk = Bulk(spool, shop[2], books, link, asyncio.Event(), 0.001)  # type: ignore[arg-type]
+    bulk = Bulk(spool, shop[2], books, link, OpenWays(), lambda: None, 0.001)  # type: ignore[arg-type]
     await books(Ledger.add, scan(spool, "truck-1", set())[0])
     task = asyncio.create_task(bulk.run())
     try:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from gateway_sweeper_parts import FOLDER, TRUCK, announce, deliver, images, ledger_of, readings, uplink
+from gateway_uplink_parts import OpenWays
 
 from gateway.ledger import KEEP_EVERY_MOST, Found, Ledger
 from gateway.sweeper_derivation import Derivation, derived_identity
 from gateway.uplink_books import Books
-from gateway.uplink_bulk import Bulk
+from gateway.uplink_bulk import Bulk, Transfer
 from gateway.uplink_scan import scan
 from gateway.uplink_socket import Line, Refused
 from logbook import channels
@@ -95,25 +96,24 @@ async def test_an_upload_does_not_begin_with_what_was_taken_between_its_question
     ledger = ledger_of(tmp_path)
     books = Books(ledger)
     begun: list[str] = []
-    taken: set[str] = set()
+    taken: dict[str, object] = {}
 
     class Connected:
         async def client(self) -> None:
             return
 
-    bulk = Bulk(tmp_path, "/ca", books, Connected(), asyncio.Event(), 0.01)  # type: ignore[arg-type]
-    bulk.taken = lambda: taken
+    bulk = Bulk(tmp_path, "/ca", books, Connected(), OpenWays(), lambda: None, 0.01)  # type: ignore[arg-type]
+    bulk.leases = lambda: taken
     ask = bulk._skip
 
     def asked_and_then_taken() -> frozenset[str]:
         skipped = ask()
-        taken.add(identities[0])  # right behind the question
+        taken[identities[0]] = "the sweeper"  # right behind the question
         return skipped
 
-    async def upload(segment: object) -> bool:
-        begun.append(segment.segment_id)  # type: ignore[attr-defined]
+    async def upload(transfer: Transfer, ahead: object) -> None:
+        begun.append(transfer.segment.segment_id)
         await asyncio.sleep(3600)
-        return True
 
     bulk._skip = asked_and_then_taken  # type: ignore[method-assign]
     bulk._upload = upload  # type: ignore[method-assign,assignment]

@@ -415,7 +415,7 @@ async def test_live_values_wait_neither_for_an_upload_nor_for_the_ledgers_disk(
 ) -> None:
     uploading, stalled, released = asyncio.Event(), threading.Event(), threading.Event()
 
-    async def upload_for_ever(*_: object) -> int:
+    async def upload_for_ever(*_: object, **__: object) -> int:
         uploading.set()
         await asyncio.sleep(3600)
         return 0

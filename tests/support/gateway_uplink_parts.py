@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.uplink_ways import Way
 from logbook.schemas.cruisers_pb2 import ClockMapping
 from logbook.segment import Segments
 
@@ -27,6 +28,28 @@ def seal(spool: Path, number: int, stream: str = "readings", messages: int = 3) 
     segments.close()
     assert not errors
     return spool / FOLDER / f"{number:06d}-{stream}.mcap"
+
+
+class OpenWays:
+    """A link that allows what `users` names, and what is counted on it."""
+
+    def __init__(self) -> None:
+        self.now = Way("lo", None, "unmetered", why="a test says so")
+        self.users = {"packed", "readings", "requested", "images"}
+        self.on_change: list[Callable[[], None]] = []
+        self.counted = 0
+
+    def allows(self, user: str) -> bool:
+        return user in self.users
+
+    def count(self, size: int) -> None:
+        self.counted += size
+
+    def change(self, *users: str) -> None:
+        """Allow these only, from now on."""
+        self.users = set(users)
+        for call in self.on_change:
+            call()
 
 
 async def until(condition: Callable[[], bool]) -> None:
