@@ -96,7 +96,7 @@ faults: $(STAMP)
 # Real hub, center, uplink and sweeper behind a hostile link and web server (docs/uplink-faults.md): ten minutes, mostly waiting.
 .PHONY: faults-uplink
 faults-uplink: $(STAMP) debian-test
-	@PYTHONPATH=.:tests/support $(BIN)/python tests/support/uplink_faults.py $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json > "$(JSON)")
+	@PYTHONPATH=tests/support $(BIN)/python tests/support/uplink_faults.py $(if $(ONLY),--only "$(ONLY)") $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json > "$(JSON)")
 
 # An hour of the head's life (SECONDS=...) takes about ten minutes of CPU, the fuzzers half an hour.
 .PHONY: soak fuzz
