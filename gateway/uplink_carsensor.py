@@ -10,18 +10,23 @@ connection, never wait behind more. Where the hub has no such nodes, or refuses,
 """
 
 import asyncio
-import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
+import msgspec
+
+from gateway.live import KIND
+from gateway.uplink_carsensor_device import Device
 from gateway.uplink_link import Link
-from gateway.uplink_live import Snapshot
+from gateway.uplink_live import BadSnapshot, Snapshot, snapshot
+from gateway.uplink_packed import KIND as PACKED
+from gateway.uplink_packed import Datagram
 from gateway.uplink_sender import Numbers
-from logbook.block import BlockError, decode, typed
-from sox import carsensor, nodes
+from logbook.block import BlockError, decode, from_live, typed
+from sox import carsensor
 from sox.account import back_off
 from sox.carsensor import POSITION, QUANTITIES, Reading
 from sox.client import SoxClient
@@ -31,8 +36,6 @@ IN_FLIGHT = 8  # samples that the hub has not yet answered for: 160 a second at 
 MOST_SECONDS = 2  # of samples that wait: a block comes once a second
 NO_UTC = "no UTC yet: values need a time of collection"
 
-log = logging.getLogger("uplink")
-
 
 class _Pending(NamedTuple):
     """An item that waits. `number` counts samples (or snapshots)."""
@@ -41,55 +44,19 @@ class _Pending(NamedTuple):
     readings: Mapping[str, Reading]
 
 
-class _Device:
-    """One of the two devices on the hub."""
-
-    def __init__(self, name: str, numbers: Numbers, link: Link) -> None:
-        self._name = name
-        self._numbers = numbers
-        self._link = link
-        self._described: SoxClient | None = None
-        self.waiting: str | None = "nothing came yet"
-        self.published = 0
-        self.failed = 0
-
-    async def client(self) -> SoxClient:
-        """The connection, waited for, with the device described on it; raises SoxError."""
-        client = await self._link.client()
-        if client is not self._described:
-            meta = nodes.meta(self._name)
-            await self._numbers.above([*await client.items(nodes.data(self._name)), *await client.items(meta)])
-            await client.publish(meta, await self._numbers.next(), carsensor.description(self._name))
-            self._described = client
-        return client
-
-    async def next_id(self) -> str:
-        """An id that was never used."""
-        return await self._numbers.next()
-
-    async def publish(self, client: SoxClient, identity: str, item: ET.Element) -> None:
-        """Publish an item; raises SoxError."""
-        await client.publish(nodes.data(self._name), identity, item)
-        self.published += 1
-        self.waiting = None
-
-    def refused(self, error: SoxError) -> None:
-        """An item, or the description, was not taken."""
-        self.failed += 1
-        waiting = f"{self._name}: {error}"
-        if waiting != self.waiting:
-            log.warning("%s", waiting)
-        self.waiting = waiting
-
-
 class CarSensor:
-    """The task of carsensor number `number`, with `hz` samples a second (0: no node of samples). Counters are of this process."""
+    """The task of `truck` as carsensor number `number`, with `hz` samples a second (0: no node of samples). Samples go over links that may
+    carry packed blocks: `allows("packed")`. Counters are of this process."""
 
-    def __init__(self, number: int, hz: int, numbers: Numbers, link: Link, back_off_first: float) -> None:
+    def __init__(
+        self, truck: str, number: int, hz: int, numbers: Numbers, link: Link, allows: Callable[[str], bool], back_off_first: float
+    ) -> None:
+        self._truck = truck
         self._number = number
+        self._allows = allows
         self._back_off_first = back_off_first
-        self._seconds = _Device(carsensor.device(number), numbers, link)
-        self._samples = _Device(carsensor.device_of_samples(number), numbers, link)
+        self._seconds = Device(carsensor.device(number), carsensor.description, numbers, link)
+        self._samples = Device(carsensor.device_of_samples(number), carsensor.description, numbers, link)
         self._rate = carsensor.Rate(hz) if hz else None
         self._newest: _Pending | None = None
         self._came = asyncio.Event()
@@ -102,7 +69,23 @@ class CarSensor:
         self._index = 0
         self.conflated = 0
         self.left_out = 0
+        self.withheld = 0  # blocks that the link may not carry
         self.malformed = 0
+
+    def on_datagram(self, datagram: dict[str, Any]) -> None:
+        """Any datagram of the recorder (docs/formats.md 4); those that are neither a snapshot nor a packed block are none of ours."""
+        try:
+            if KIND not in datagram:
+                self.offer(snapshot(datagram, self._truck))
+            elif datagram[KIND] == PACKED and self._rate is not None:
+                told = msgspec.convert(datagram, Datagram)
+                if told.truck != self._truck:
+                    raise BadSnapshot(f"packed block of another truck: {told.truck!r}")
+                ahead = told.utc_ns - told.boottime_ns
+                self.offer_block(told.columns, from_live(told.block), lambda at_ns: at_ns + ahead if told.utc_ns else 0)
+        except (BadSnapshot, BlockError, msgspec.ValidationError) as error:
+            self.malformed += 1
+            self._seconds.waiting = str(error)
 
     def offer(self, found: Snapshot) -> None:
         """A snapshot arrived."""
@@ -138,6 +121,10 @@ class CarSensor:
         CLOCK_BOOTTIME, both in ns, 0 if it is unknown. Does nothing without a rate."""
         if self._rate is None:
             return
+        if not self._allows(PACKED):
+            self.withheld += 1
+            self._samples.waiting = "the link may not carry samples"
+            return
         try:
             _, times, columns = decode(block)
             values = {identity: found for identity, (found, _) in typed(columns_metadata, columns).items() if identity in QUANTITIES}
@@ -171,6 +158,7 @@ class CarSensor:
             "conflated": self.conflated,
             "samples": self._samples.published,
             "samples_left_out": self.left_out,
+            "blocks_withheld": self.withheld,
             "failed": self._seconds.failed + self._samples.failed,
             "malformed": self.malformed,
             "waiting": self._seconds.waiting or (self._samples.waiting if self._rate is not None else None),

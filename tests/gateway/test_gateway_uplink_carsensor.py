@@ -26,7 +26,7 @@ from gateway.uplink_live import Snapshot, snapshot
 from gateway.uplink_sender import Numbers
 from hub.nodes import Node, nodes_of
 from hub.rights import Rights
-from logbook.block import describe, encode
+from logbook.block import describe, encode, live
 from sox import nodes
 from sox.carsensor import carsensor_nodes
 from sox.client import PUBSUB, SoxClient
@@ -42,27 +42,23 @@ AXES = [f"{kind}_{axis}" for kind in ("acceleration", "angular_rate", "magnetic_
 COLUMNS = describe([{"id": axis, "scale": 0.001 if axis[0] == "a" else 1e-7} for axis in AXES])
 
 
-def found(number: int, longitude: float | None = 139.49, moved: bool = True, utc_ns: int = UTC_NS, **values: float | None) -> Snapshot:
-    """Snapshot `number` of a truck that moves on, one a second; all its values are of now, a position that did not come again of then."""
+def told(number: int, longitude: float | None = 139.49, moved: bool = True, utc_ns: int = UTC_NS, **values: float | None) -> dict[str, Any]:
+    """Datagram `number` of a truck that moves on, one a second; all its values are of now, a position that did not come again of then."""
     now = BOOT_NS + number * SECOND
 
     def value(si: float | None, at_ns: int = now) -> dict[str, Any]:
         return {"value": si, "reason": "no fix" if si is None else None, "raw": "1", "boottime_ns": at_ns, "calibrated": False}
 
     place = {"longitude": longitude, "latitude": 35.38, "speed": 10.0, "bearing": 1.0}
-    told = {name: value(si, now if moved else BOOT_NS) for name, si in place.items()}
-    told |= {name: value(si) for name, si in ({"temperature": 298.15, "acceleration_x": 1.0} | values).items()}
-    return snapshot(
-        {
-            "truck": "old",
-            "boot": FOLDER,
-            "number": number,
-            "boottime_ns": now,
-            "utc_ns": utc_ns and utc_ns + number * SECOND,
-            "values": told,
-        },
-        "old",
-    )
+    every = {name: value(si, now if moved else BOOT_NS) for name, si in place.items()}
+    every |= {name: value(si) for name, si in ({"temperature": 298.15, "acceleration_x": 1.0} | values).items()}
+    at_utc_ns = utc_ns and utc_ns + number * SECOND
+    return {"truck": "old", "boot": FOLDER, "number": number, "boottime_ns": now, "utc_ns": at_utc_ns, "values": every}
+
+
+def found(number: int, **changed: Any) -> Snapshot:
+    """The same, read."""
+    return snapshot(told(number, **changed), "old")
 
 
 def packed(second: int, hz: int = 100) -> bytes:
@@ -128,8 +124,12 @@ class Bench:
         self.hz = hz
         self.link = FakeLink()
         self.hub = self.link.fake
-        self.sensor = CarSensor(NUMBER, hz, Numbers(books), self.link, 0.01)  # type: ignore[arg-type]
+        self.allowed = True
+        self.sensor = CarSensor("old", NUMBER, hz, Numbers(books), self.link, self.allows, 0.01)  # type: ignore[arg-type]
         self.task = asyncio.create_task(self.sensor.run())
+
+    def allows(self, kind: str) -> bool:
+        return self.allowed and kind == "packed"
 
     def seconds(self) -> list[dict[str, str | None]]:
         return self.hub.data("carsensor014")
@@ -186,9 +186,7 @@ async def test_pm2_5_is_the_mean_since_the_last_item_also_of_snapshots_without_p
     (found(1, utc_ns=0), "no UTC"), (found(1, longitude=None), "no position"),
     (found(1, temperature=None, acceleration_x=None), "no values"),
 ])  # fmt: skip
-async def test_without_utc_position_or_values_nothing_is_published_and_the_status_says_why(
-    bench: Bench, offered: Snapshot, why: str
-) -> None:
+async def test_without_utc_position_or_values_nothing_is_published_and_it_says_why(bench: Bench, offered: Snapshot, why: str) -> None:
     bench.sensor.offer(offered)
     assert why in bench.sensor.status()["waiting"]
     bench.sensor.offer(found(2))
@@ -238,10 +236,8 @@ async def test_a_time_beyond_the_calendar_is_counted_and_stops_nothing(bench: Be
 
 
 @pytest.mark.parametrize("bench", [100, 20], indirect=True)
-async def test_samples_are_published_in_order_at_the_rate_with_the_newest_slow_quantities(
-    bench: Bench, request: pytest.FixtureRequest
-) -> None:
-    hz = request.node.callspec.params["bench"]
+async def test_samples_are_published_in_order_at_the_rate_with_the_newest_slow_quantities(bench: Bench) -> None:
+    hz = bench.hz
     bench.sensor.offer(found(0))
     for second in range(2):
         bench.sensor.offer_block(COLUMNS, packed(second), utc_of)
@@ -292,6 +288,44 @@ async def test_a_block_that_cannot_be_read_is_counted_and_stops_nothing(bench: B
     bench.sensor.offer_block(COLUMNS, packed(0), lambda _: 0)
     bench.sensor.offer_block(COLUMNS, packed(1), utc_of)
     await until(lambda: bench.sensor.status()["samples"] == 50)
+
+
+@pytest.mark.parametrize("bench", [50], indirect=True)
+async def test_a_link_that_may_not_carry_packed_blocks_carries_no_samples(bench: Bench) -> None:
+    bench.allowed = False
+    bench.sensor.offer_block(COLUMNS, packed(0), utc_of)
+    bench.sensor.offer(found(1))
+    await until(lambda: len(bench.seconds()) == 1 and len(bench.samples()) == 1)  # the position
+    assert bench.sensor.status()["blocks_withheld"] == 1
+    bench.allowed = True
+    bench.sensor.offer_block(COLUMNS, packed(2), utc_of)
+    await until(lambda: bench.sensor.status()["samples"] == 51)
+
+
+# --- the recorder's datagrams
+
+
+@pytest.mark.parametrize("bench", [100], indirect=True)
+async def test_snapshots_and_packed_blocks_are_taken_from_the_recorders_datagrams_and_others_passed_over(bench: Bench) -> None:
+    block = {
+        "kind": "packed", "truck": "old", "boot": FOLDER, "number": 1, "boottime_ns": BOOT_NS, "utc_ns": UTC_NS, "utc_source": "gnss",
+        "utc_error_s": 0.1, "columns": COLUMNS, "block": live([packed(0)]),
+    }  # fmt: skip
+    wrong = [{"kind": "packed"}, {}, block | {"block": "?"}, block | {"truck": "new"}, told(2) | {"truck": "new"}]
+    for datagram in (told(1), block, {"kind": "event"}, *wrong):
+        bench.sensor.on_datagram(datagram)
+    await until(lambda: len(bench.seconds()) == 1 and len(bench.samples()) == 101)
+    assert bench.sensor.status()["malformed"] == len(wrong)
+    assert [int(item["Data Index"] or "") for item in bench.samples()][1:] == list(range(1, 101))
+
+
+async def test_without_utc_of_a_block_its_samples_are_not_published(books: Books) -> None:
+    bench = Bench(books, 100)
+    bench.sensor.offer_block(COLUMNS, packed(0), lambda _: 0)
+    await asyncio.sleep(0.02)
+    assert bench.samples() == [] and bench.sensor.status()["samples_left_out"] == 0
+    bench.task.cancel()
+    await asyncio.gather(bench.task, return_exceptions=True)
 
 
 # --- over the real hub
@@ -386,7 +420,7 @@ async def test_an_old_consumer_reads_both_devices_over_the_hub_and_cannot_write_
     truck = load(truck_config(hub, tmp_path))
     assert truck.uplink.carsensor is not None
     link = Link(truck, nothing, 0.1)
-    sensor = CarSensor(truck.uplink.carsensor, truck.uplink.carsensor_hz, Numbers(books), link, 0.1)
+    sensor = CarSensor("old", truck.uplink.carsensor, truck.uplink.carsensor_hz, Numbers(books), link, lambda _: True, 0.1)
     tasks = [asyncio.create_task(link.run()), asyncio.create_task(sensor.run())]
     consumer = Consumer(hub.client("viewer"))
     try:

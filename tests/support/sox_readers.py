@@ -89,11 +89,12 @@ def jsoxlib_device(text: str) -> dict[str, str]:
     device = _jsoxlib(text, "device")
     if device.get("type", "other") not in JSOXLIB_TYPES:
         raise Unreadable(f"JSoxLib: type {device.get('type')!r}")
-    for transducer in device:
+    transducers = [child for child in device if child.tag.rpartition("}")[2] == "transducer"]
+    for transducer in transducers:
         for name in _NUMBERS:
             float(transducer.get(name, "0"))
         int(transducer.get("unitScaler", "0"))
-    return {transducer.attrib["id"]: transducer.get("units", "") for transducer in device}
+    return {transducer.attrib["id"]: transducer.get("units", "") for transducer in transducers}
 
 
 def jsoxlib_data(text: str) -> dict[str, Seen]:
