@@ -21,6 +21,10 @@ CREATE TABLE track (
   number INTEGER PRIMARY KEY AUTOINCREMENT, boot TEXT NOT NULL, boottime_ns INTEGER NOT NULL, utc_ns INTEGER NOT NULL,
   latitude REAL NOT NULL, longitude REAL NOT NULL, UNIQUE (boot, boottime_ns)
 );
+CREATE INDEX track_by_latitude ON track (latitude);
+CREATE TABLE clocks (
+  boot TEXT PRIMARY KEY, boottime_ns INTEGER NOT NULL, utc_ns INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE looked (
   segment_id TEXT PRIMARY KEY, images INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -161,6 +165,12 @@ def looked(ledger: "Ledger", segment_id: str, images: int, times: tuple[int, int
                 (*times, segment_id),
             )
         db.executemany("INSERT OR IGNORE INTO track (boot, boottime_ns, utc_ns, latitude, longitude) VALUES (?,?,?,?,?)", points)
+        if times is not None and times[3]:
+            db.execute(
+                "INSERT INTO clocks SELECT substr(path, 1, 8), ?1, ?2 FROM segments WHERE segment_id=?3"
+                " ON CONFLICT (boot) DO UPDATE SET boottime_ns=?1, utc_ns=?2 WHERE boottime_ns < ?1",
+                (times[1], times[3], segment_id),
+            )
         if points:
             db.execute("DELETE FROM track WHERE number <= (SELECT max(number) FROM track) - ?", (TRACK_MOST,))
     except BaseException:
@@ -188,15 +198,7 @@ def remember_gone(db: sqlite3.Connection, segment_id: str, successor: str) -> No
 
 def offsets(ledger: "Ledger") -> dict[str, int]:
     """UTC less BOOTTIME (ns) of each boot of which one is known: by its newest segment with a clock, for a clock is set right later."""
-    found: dict[str, tuple[int, int]] = {}
-    for table in ("segments", "gone"):
-        for boot, last, utc in ledger.db.execute(
-            f"SELECT substr(path, 1, 8), max(last_boottime_ns), last_utc_ns FROM {table} WHERE last_utc_ns > 0 GROUP BY 1"
-        ):
-            found[boot] = max(found.get(boot, (0, 0)), (last, utc - last))
-    for boot, last, utc in ledger.db.execute("SELECT boot, max(boottime_ns), utc_ns FROM track WHERE utc_ns > 0 GROUP BY 1"):
-        found[boot] = max(found.get(boot, (0, 0)), (last, utc - last))
-    return {boot: offset for boot, (_, offset) in found.items()}
+    return dict(ledger.db.execute("SELECT boot, utc_ns - boottime_ns FROM clocks"))
 
 
 def points_near(ledger: "Ledger", south: float, north: float, west: float, east: float) -> list[Point]:

@@ -52,6 +52,7 @@ from sox.requests import (
 )
 
 ANSWER_SECONDS = 3.0  # between two answers to the same request, at least: k of n need not be told for every k
+REST = 10  # times as long as a round took: many open requests leave the ledger to the others
 SEALED_SECONDS = 30.0  # beyond the longest time of an images segment, until the last image of a moment is sealed and found
 REQUESTED_PART = 10  # of the quota: 20 GB by default, which is a day of one camera at 5 images a second
 ID_MOST = 200  # characters of an item id that is answered at all
@@ -150,6 +151,7 @@ class Requests:
         failures = 0
         while True:
             self._wake.clear()
+            began = asyncio.get_running_loop().time()
             while self._arrived:
                 await self._enter(*self._arrived[0])
                 self._arrived.popleft()  # entered: one that the disk refused comes again first
@@ -165,8 +167,9 @@ class Requests:
                 await asyncio.sleep(back_off(failures, self._back_off_first))
                 continue
             failures, self.problem = 0, None
+            took = asyncio.get_running_loop().time() - began
             try:
-                async with asyncio.timeout(self._answer_seconds):
+                async with asyncio.timeout(max(self._answer_seconds, REST * took)):
                     await self._wake.wait()
             except TimeoutError:
                 continue

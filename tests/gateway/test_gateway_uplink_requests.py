@@ -87,10 +87,10 @@ def test_images_are_found_by_their_time_also_those_from_before_the_first_clock_o
 
 def test_of_a_boot_without_any_clock_is_said_how_many_segments_it_has(tmp_path: Path) -> None:
     images(tmp_path, 1, 100)
-    lost = images(tmp_path, 2, 100, folder="cccccccc-dddddddd")
+    images(tmp_path, 2, 100, folder="cccccccc-dddddddd")
     ledger = ledger_of(tmp_path)
     look_through(tmp_path, ledger)
-    ledger.db.execute("UPDATE segments SET first_utc_ns=0, last_utc_ns=0 WHERE segment_id=?", (lost,))
+    ledger.db.execute("DELETE FROM clocks WHERE boot='cccccccc'")
     found = match(ledger, asking(0, 1000))
     assert len(found.waiting) == 1 and found.unclear == 1
     assert "of 1 segments with images no time is known" in answer_to(asking(0, 1000), found, True, False).reason
@@ -136,7 +136,7 @@ def test_a_place_without_a_time_needs_no_clock_and_lies_on_either_side_of_the_da
     identity = images(tmp_path, 2, 0)
     ledger = ledger_of(tmp_path)
     look_through(tmp_path, ledger)
-    ledger.db.execute("UPDATE segments SET first_utc_ns=0, last_utc_ns=0")
+    ledger.db.execute("DELETE FROM clocks")
     found = match(ledger, asking(place=Place(10.0, 180.0, 5.0)))
     assert ids(found.waiting) == [identity] and found.waiting[0].first_utc_ns == 0 and found.unclear == 0
     assert ids(match(ledger, asking(place=Place(10.0, -180.0, 5.0))).waiting) == [identity]

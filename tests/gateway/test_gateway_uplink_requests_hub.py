@@ -17,10 +17,9 @@ from gateway_sweeper_parts import UTC_NS, images
 from gateway_uplink_parts import until
 
 from center.requests import ask, asked, follow
-from gateway import config, ledger_requests, uplink_requests, uplink_requests_answer
+from gateway import config, uplink_requests, uplink_requests_answer
 from gateway.clock import boottime_ns
 from gateway.ledger import LEDGER_NAME, Ledger, kernel_boot_id
-from gateway.ledger_requests import Point
 from gateway.recorder_call import Ear
 from gateway.uplink_books import Books
 from gateway.uplink_link import Link
@@ -220,7 +219,7 @@ async def test_a_window_that_is_not_over_stays_open_and_takes_what_is_sealed_lat
 async def test_without_a_system_clock_the_segments_of_this_boot_tell_the_time(truck: OnTruck) -> None:
     truck.requests.utc_ns = lambda: 0
     assert await truck.requests._now() == 0, "no segment of this boot"
-    await truck.books(ledger_requests.looked, "none", 0, None, [Point(kernel_boot_id()[:8], boottime_ns() - SECOND, NOW, *HOME)])
+    truck.ledger.db.execute("INSERT INTO clocks VALUES (?,?,?)", (kernel_boot_id()[:8], boottime_ns() - SECOND, NOW))
     assert NOW + SECOND <= await truck.requests._now() <= NOW + 60 * SECOND
 
 
