@@ -370,7 +370,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 class Consumer:
-    """An old consumer: it reads the description, then subscribes to the data with its full JID, and has the texts as they came."""
+    """An old consumer: it reads the description, asks for subscriptions of its own (JSoxLib ends those), subscribes to the data with its
+    full JID, and has the texts as they came."""
 
     def __init__(self, client: SoxClient) -> None:
         self.client = client
@@ -388,10 +389,11 @@ class Consumer:
     async def subscribe(self, device: str) -> None:
         stream = self.client._stream
         assert stream is not None
-        request = ET.Element(f"{{{PUBSUB}}}pubsub")
-        subscription = {"node": nodes.data(device), "jid": stream._xmpp.boundjid.full}
-        request.append(ET.Element(f"{{{PUBSUB}}}subscribe", subscription))
-        await self.client._request("set", request)
+        asked = {"node": nodes.data(device)}
+        for kind, name, attributes in (("get", "subscriptions", asked), ("set", "subscribe", asked | {"jid": stream._xmpp.boundjid.full})):
+            request = ET.Element(f"{{{PUBSUB}}}pubsub")
+            request.append(ET.Element(f"{{{PUBSUB}}}{name}", attributes))
+            await self.client._request(kind, request)  # type: ignore[arg-type]
 
     def seen(self, device: str) -> list[dict[str, keio.Seen]]:
         return [keio.jsoxlib_data(text) for text in self.texts.get(nodes.data(device), [])]
