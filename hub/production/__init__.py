@@ -1,0 +1,1 @@
+"""A city's hub: several ejabberd nodes as one, accounts and nodes in PostgreSQL, uploads in one folder (docs/hub.md)."""
