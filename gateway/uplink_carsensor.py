@@ -25,6 +25,7 @@ from gateway.uplink_live import BadSnapshot, Snapshot, snapshot
 from gateway.uplink_packed import KIND as PACKED
 from gateway.uplink_packed import Datagram
 from gateway.uplink_sender import Numbers
+from gateway.uplink_ways import Ways
 from logbook.block import BlockError, decode, from_live, typed
 from sox import carsensor
 from sox.account import back_off
@@ -34,6 +35,7 @@ from sox.errors import SoxError
 
 IN_FLIGHT = 8  # samples that the hub has not yet answered for: 160 a second at a round trip of 50 ms
 MOST_SECONDS = 2  # of samples that wait: a block comes once a second
+VALUE_WIRE_BYTES = 160  # of a value in an item, with its part of stanza, answer and TLS: 130 in the document itself
 NO_UTC = "no UTC yet: values need a time of collection"
 
 
@@ -46,14 +48,12 @@ class _Pending(NamedTuple):
 
 class CarSensor:
     """The task of `truck` as carsensor number `number`, with `hz` samples a second (0: no node of samples). Samples go over links that may
-    carry packed blocks: `allows("packed")`. Counters are of this process."""
+    carry packed blocks; all of it counts in the link's budget. Counters are of this process."""
 
-    def __init__(
-        self, truck: str, number: int, hz: int, numbers: Numbers, link: Link, allows: Callable[[str], bool], back_off_first: float
-    ) -> None:
+    def __init__(self, truck: str, number: int, hz: int, numbers: Numbers, link: Link, ways: Ways, back_off_first: float) -> None:
         self._truck = truck
         self._number = number
-        self._allows = allows
+        self._ways = ways
         self._back_off_first = back_off_first
         self._seconds = Device(carsensor.device(number), carsensor.description, numbers, link)
         self._samples = Device(carsensor.device_of_samples(number), carsensor.description, numbers, link)
@@ -121,7 +121,7 @@ class CarSensor:
         CLOCK_BOOTTIME, both in ns, 0 if it is unknown. Does nothing without a rate."""
         if self._rate is None:
             return
-        if not self._allows(PACKED):
+        if not self._ways.allows(PACKED):
             self.withheld += 1
             self._samples.waiting = "the link may not carry samples"
             return
@@ -151,17 +151,24 @@ class CarSensor:
             if self._rate is not None:
                 group.create_task(self._run_samples())
 
+    @property
+    def problem(self) -> str | None:
+        """What the hub refuses now, in words."""
+        return self._seconds.problem or self._samples.problem
+
     def status(self) -> dict[str, Any]:
         """For the status file."""
         return {
-            "published": self._seconds.published,
-            "conflated": self.conflated,
-            "samples": self._samples.published,
-            "samples_left_out": self.left_out,
-            "blocks_withheld": self.withheld,
-            "failed": self._seconds.failed + self._samples.failed,
-            "malformed": self.malformed,
-            "waiting": self._seconds.waiting or (self._samples.waiting if self._rate is not None else None),
+            "carsensor": {
+                "published": self._seconds.published,
+                "conflated": self.conflated,
+                "samples": self._samples.published,
+                "samples_left_out": self.left_out,
+                "blocks_withheld": self.withheld,
+                "failed": self._seconds.failed + self._samples.failed,
+                "malformed": self.malformed,
+                "waiting": self._seconds.waiting or (self._samples.waiting if self._rate is not None else None),
+            }
         }
 
     def _enqueue(self, pending: _Pending) -> None:
@@ -195,6 +202,7 @@ class CarSensor:
                 item = self._item(pending._replace(readings=readings))
                 if item is not None:
                     await self._seconds.publish(client, await self._seconds.next_id(), item)
+                    self._ways.count(VALUE_WIRE_BYTES * len(item))
             except SoxError as error:
                 failures += 1
                 self._seconds.refused(error)
@@ -223,6 +231,7 @@ class CarSensor:
         async def send(identity: str, item: ET.Element) -> None:
             try:
                 await self._samples.publish(client, identity, item)
+                self._ways.count(VALUE_WIRE_BYTES * len(item))
             except SoxError as error:
                 errors.append(error)
             finally:

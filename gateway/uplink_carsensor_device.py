@@ -16,8 +16,8 @@ log = logging.getLogger("uplink")
 
 
 class Device:
-    """The nodes of device `name`, which `describe(name)` describes. `waiting` says why nothing is published now, None if it is; counters
-    are of this process."""
+    """The nodes of device `name`, which `describe(name)` describes. `waiting` says why nothing is published now, None if it is;
+    `problem` that the hub refuses it; counters are of this process."""
 
     def __init__(self, name: str, describe: Callable[[str], ET.Element], numbers: Numbers, link: Link) -> None:
         self._name = name
@@ -26,6 +26,7 @@ class Device:
         self._link = link
         self._described: SoxClient | None = None
         self.waiting: str | None = "nothing came yet"
+        self.problem: str | None = None
         self.published = 0
         self.failed = 0
 
@@ -47,12 +48,12 @@ class Device:
         """Publish an item; raises SoxError."""
         await client.publish(nodes.data(self._name), identity, item)
         self.published += 1
-        self.waiting = None
+        self.waiting = self.problem = None
 
     def refused(self, error: SoxError) -> None:
         """An item, or the description, was not taken."""
         self.failed += 1
-        waiting = f"{self._name}: {error}"
-        if waiting != self.waiting:
-            log.warning("%s", waiting)
-        self.waiting = waiting
+        problem = f"{self._name}: {error}"
+        if problem != self.problem:
+            log.warning("%s", problem)
+        self.waiting = self.problem = problem

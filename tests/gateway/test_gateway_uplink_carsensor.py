@@ -110,6 +110,20 @@ class FakeLink:
         return self.fake
 
 
+class FakeWays:
+    """A link's class that a test sets, and the bytes counted on it."""
+
+    def __init__(self) -> None:
+        self.allowed = True
+        self.counted = 0
+
+    def allows(self, user: str) -> bool:
+        return self.allowed and user == "packed"
+
+    def count(self, size: int) -> None:
+        self.counted += size
+
+
 @pytest.fixture
 async def books(tmp_path: Path) -> AsyncIterator[Books]:
     books = Books(Ledger(tmp_path / LEDGER_NAME))
@@ -124,12 +138,12 @@ class Bench:
         self.hz = hz
         self.link = FakeLink()
         self.hub = self.link.fake
-        self.allowed = True
-        self.sensor = CarSensor("old", NUMBER, hz, Numbers(books), self.link, self.allows, 0.01)  # type: ignore[arg-type]
+        self.ways = FakeWays()
+        self.sensor = CarSensor("old", NUMBER, hz, Numbers(books), self.link, self.ways, 0.01)  # type: ignore[arg-type]
         self.task = asyncio.create_task(self.sensor.run())
 
-    def allows(self, kind: str) -> bool:
-        return self.allowed and kind == "packed"
+    def status(self) -> dict[str, Any]:
+        return self.sensor.status()["carsensor"]
 
     def seconds(self) -> list[dict[str, str | None]]:
         return self.hub.data("carsensor014")
@@ -158,7 +172,9 @@ async def test_an_item_follows_each_new_position_with_the_newest_of_everything(b
     await until(lambda: len(bench.seconds()) == 2)
     assert [item["Atmospheric Temperature"] for item in bench.seconds()] == ["25", "27"]
     assert bench.seconds()[1]["Data Index"] == "004" and bench.seconds()[1]["Speed"] == "36"
-    assert bench.sensor.status()["waiting"] is None
+    assert bench.status()["waiting"] is None and bench.sensor.problem is None
+    wire = sum(len(keio.on_the_wire(element)) for node, _, element in bench.hub.published if node.endswith("_data"))
+    assert wire < bench.ways.counted < 2 * wire, "the link's budget knows of them"
     assert [node for node, _, _ in bench.hub.published] == ["carsensor014_meta", *["carsensor014_data"] * 2], "described once a connection"
 
 
@@ -188,7 +204,7 @@ async def test_pm2_5_is_the_mean_since_the_last_item_also_of_snapshots_without_p
 ])  # fmt: skip
 async def test_without_utc_position_or_values_nothing_is_published_and_it_says_why(bench: Bench, offered: Snapshot, why: str) -> None:
     bench.sensor.offer(offered)
-    assert why in bench.sensor.status()["waiting"]
+    assert why in bench.status()["waiting"]
     bench.sensor.offer(found(2))
     await until(lambda: len(bench.seconds()) == 1)
 
@@ -201,12 +217,13 @@ async def test_a_newer_item_replaces_one_that_waits_and_ids_rise_after_a_refusal
     for number in range(2, 6):
         bench.sensor.offer(found(number))
     bench.hub.gate.set()
-    await until(lambda: bench.sensor.status()["failed"] == 1)
+    await until(lambda: bench.status()["failed"] == 1)
+    assert "resource-constraint" in (bench.sensor.problem or "")
     bench.sensor.offer(found(6))
     await until(lambda: len(bench.seconds()) == 1)
     ids = [identity for _, identity, _ in bench.hub.published]
     assert ids == sorted(set(ids))
-    assert bench.seconds()[0]["Data Index"] == "006" and bench.sensor.status()["conflated"] >= 3
+    assert bench.seconds()[0]["Data Index"] == "006" and bench.status()["conflated"] >= 3
 
 
 async def test_on_a_new_connection_the_device_is_described_again(bench: Bench) -> None:
@@ -222,7 +239,7 @@ async def test_without_a_rate_blocks_are_not_read(bench: Bench) -> None:
     bench.sensor.offer_block("no JSON", b"", utc_of)
     bench.sensor.offer(found(1))
     await until(lambda: len(bench.seconds()) == 1)
-    assert bench.samples() == [] and bench.sensor.status()["malformed"] == 0
+    assert bench.samples() == [] and bench.status()["malformed"] == 0
 
 
 async def test_a_time_beyond_the_calendar_is_counted_and_stops_nothing(bench: Bench) -> None:
@@ -247,7 +264,7 @@ async def test_samples_are_published_in_order_at_the_rate_with_the_newest_slow_q
     assert [float(item["Acceleration X"] or "") for item in samples] == pytest.approx([n / 1000 for n in range(0, 200, 100 // hz)])
     assert [int(item["Data Index"] or "") for item in samples] == list(range(1, 201, 100 // hz)), "samples that do not pass count"
     assert all(item["Atmospheric Temperature"] == "25" and "Longitude" not in item for item in samples)
-    assert bench.hub.most_under_way <= IN_FLIGHT + 1 and bench.sensor.status()["samples"] == 1 + 2 * hz
+    assert bench.hub.most_under_way <= IN_FLIGHT + 1 and bench.status()["samples"] == 1 + 2 * hz
     ids = [identity for node, identity, _ in bench.hub.published if node == "carsensor014_100Hz_data"]
     assert ids == sorted(set(ids))
 
@@ -264,7 +281,7 @@ async def test_on_a_slow_link_the_oldest_samples_go_and_are_counted(bench: Bench
     await until(lambda: bool(bench.samples()) and bench.samples()[-1]["Data Index"] == "800")
     shown = [int(item["Data Index"] or "") for item in bench.samples()]
     assert shown == sorted(set(shown)), "the oldest first, none twice"
-    assert len(shown) + bench.sensor.status()["samples_left_out"] == 800
+    assert len(shown) + bench.status()["samples_left_out"] == 800
     assert shown[-MOST_SECONDS * 100 :] == list(range(801 - MOST_SECONDS * 100, 801))
 
 
@@ -272,9 +289,9 @@ async def test_on_a_slow_link_the_oldest_samples_go_and_are_counted(bench: Bench
 async def test_a_refused_sample_is_not_sent_again_and_the_next_ones_are(bench: Bench) -> None:
     bench.hub.refuse = 3
     bench.sensor.offer_block(COLUMNS, packed(0), utc_of)
-    await until(lambda: bench.sensor.status()["samples"] == 47)
+    await until(lambda: bench.status()["samples"] == 47)
     shown = [int(item["Data Index"] or "") for item in bench.samples()]
-    assert shown == sorted(set(shown)) and bench.sensor.status()["failed"] == 3
+    assert shown == sorted(set(shown)) and bench.status()["failed"] == 3
 
 
 @pytest.mark.parametrize("bench", [50], indirect=True)
@@ -284,22 +301,22 @@ async def test_a_refused_sample_is_not_sent_again_and_the_next_ones_are(bench: B
 ], ids=["no block", "no JSON", "too few columns", "no objects", "nothing said", "no such status"])  # fmt: skip
 async def test_a_block_that_cannot_be_read_is_counted_and_stops_nothing(bench: Bench, columns: str, block: bytes) -> None:
     bench.sensor.offer_block(columns, block, utc_of)
-    assert bench.sensor.status()["malformed"] == 1
+    assert bench.status()["malformed"] == 1
     bench.sensor.offer_block(COLUMNS, packed(0), lambda _: 0)
     bench.sensor.offer_block(COLUMNS, packed(1), utc_of)
-    await until(lambda: bench.sensor.status()["samples"] == 50)
+    await until(lambda: bench.status()["samples"] == 50)
 
 
 @pytest.mark.parametrize("bench", [50], indirect=True)
 async def test_a_link_that_may_not_carry_packed_blocks_carries_no_samples(bench: Bench) -> None:
-    bench.allowed = False
+    bench.ways.allowed = False
     bench.sensor.offer_block(COLUMNS, packed(0), utc_of)
     bench.sensor.offer(found(1))
     await until(lambda: len(bench.seconds()) == 1 and len(bench.samples()) == 1)  # the position
-    assert bench.sensor.status()["blocks_withheld"] == 1
-    bench.allowed = True
+    assert bench.status()["blocks_withheld"] == 1
+    bench.ways.allowed = True
     bench.sensor.offer_block(COLUMNS, packed(2), utc_of)
-    await until(lambda: bench.sensor.status()["samples"] == 51)
+    await until(lambda: bench.status()["samples"] == 51)
 
 
 # --- the recorder's datagrams
@@ -315,7 +332,7 @@ async def test_snapshots_and_packed_blocks_are_taken_from_the_recorders_datagram
     for datagram in (told(1), block, {"kind": "event"}, *wrong):
         bench.sensor.on_datagram(datagram)
     await until(lambda: len(bench.seconds()) == 1 and len(bench.samples()) == 101)
-    assert bench.sensor.status()["malformed"] == len(wrong)
+    assert bench.status()["malformed"] == len(wrong)
     assert [int(item["Data Index"] or "") for item in bench.samples()][1:] == list(range(1, 101))
 
 
@@ -323,7 +340,7 @@ async def test_without_utc_of_a_block_its_samples_are_not_published(books: Books
     bench = Bench(books, 100)
     bench.sensor.offer_block(COLUMNS, packed(0), lambda _: 0)
     await asyncio.sleep(0.02)
-    assert bench.samples() == [] and bench.sensor.status()["samples_left_out"] == 0
+    assert bench.samples() == [] and bench.status()["samples_left_out"] == 0
     bench.task.cancel()
     await asyncio.gather(bench.task, return_exceptions=True)
 
@@ -422,15 +439,15 @@ async def test_an_old_consumer_reads_both_devices_over_the_hub_and_cannot_write_
     truck = load(truck_config(hub, tmp_path))
     assert truck.uplink.carsensor is not None
     link = Link(truck, nothing, 0.1)
-    sensor = CarSensor("old", truck.uplink.carsensor, truck.uplink.carsensor_hz, Numbers(books), link, lambda _: True, 0.1)
+    sensor = CarSensor("old", truck.uplink.carsensor, truck.uplink.carsensor_hz, Numbers(books), link, FakeWays(), 0.1)  # type: ignore[arg-type]
     tasks = [asyncio.create_task(link.run()), asyncio.create_task(sensor.run())]
     consumer = Consumer(hub.client("viewer"))
     try:
         sensor.offer(found(0))
-        await reached(lambda: "item-not-found" in (sensor.status()["waiting"] or ""))  # nobody has made its nodes yet
+        await reached(lambda: "item-not-found" in (sensor.problem or ""))  # nobody has made its nodes yet
         await hub.open_nodes()
         sensor.offer(found(1))
-        await reached(lambda: sensor.status()["published"] == 1)
+        await reached(lambda: sensor.status()["carsensor"]["published"] == 1)
 
         await consumer.client.connect()
         described = keio.jsoxlib_device(await consumer.meta("carsensor014"))
