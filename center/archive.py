@@ -26,6 +26,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,7 @@ class Archive:
             raise ArchiveError(f"archive {looking.folder}: {_words(error)}") from error
         looking._opened = contextlib.ExitStack()
         looking._opened.callback(looking.index.close)
+        looking._incoming = Path(looking._opened.enter_context(tempfile.TemporaryDirectory(prefix="cruisers-")))
         return looking
 
     def _open(self, place: str | Path | Store, quarantine_bytes: int, state: Path | None, alone: bool) -> None:

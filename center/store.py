@@ -40,6 +40,14 @@ class Store(Protocol):
         """What delta-rs must know to get there."""
         ...
 
+    def sync_tables(self) -> None:
+        """Make durable what was committed to tables so far."""
+        ...
+
+    def tables_there(self) -> list[str]:
+        """The names below `tables`, sorted."""
+        ...
+
     def remove_tables(self) -> None:
         """Remove everything below `tables`."""
         ...
@@ -96,6 +104,13 @@ class FolderStore:
     @property
     def options(self) -> dict[str, str]:
         return {}
+
+    def sync_tables(self) -> None:
+        os.sync()  # delta-rs syncs nothing; once a batch, and its files are in as many folders as there are tables
+
+    def tables_there(self) -> list[str]:
+        folder = Path(self.tables)
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
     def remove_tables(self) -> None:
         with contextlib.suppress(FileNotFoundError):

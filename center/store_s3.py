@@ -60,6 +60,13 @@ class S3Store:
     def options(self) -> dict[str, str]:
         return dict(self._options)
 
+    def sync_tables(self) -> None:
+        """A PUT that was answered is durable."""
+
+    def tables_there(self) -> list[str]:
+        found = self._files.get_file_info(fs.FileSelector(f"{self._root}/{TABLES}", recursive=False, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
     def remove_tables(self) -> None:
         self._files.delete_dir_contents(f"{self._root}/{TABLES}", missing_dir_ok=True)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from center import ask_tool
+from center import tool as center_tool
 from cruisers import plain
 from drivers import addresses
 from gateway import sense as sense_room
@@ -22,6 +23,7 @@ app.command()(status)
 app.add_typer(hub, name="hub")
 center = typer.Typer(no_args_is_help=True, help="The city's side.")
 ask_tool.add_to(center)
+center_tool.add_to(center)
 app.add_typer(center, name="center")
 sim = typer.Typer(no_args_is_help=True, help="A truck without hardware.")
 app.add_typer(sim, name="sim")

@@ -71,12 +71,13 @@ def hub(tmp_path_factory):
 class Center:
     """A center process of one test."""
 
-    def __init__(self, folder: Path, hub: dict, trucks: list[str]) -> None:
+    def __init__(self, folder: Path, hub: dict, trucks: list[str], workers: int = 0) -> None:
         self.folder, self.archive, self.url = folder, folder / "archive", ""
         self._process: subprocess.Popen | None = None
         secret = Path(hub["secrets"]) / "center"
         (folder / "center.toml").write_text(
-            f'archive = "{self.archive}"\ntrucks = {json.dumps(trucks)}\nfree_reserve_bytes = 0\nworkers = 0\n[hub]\ndomain = "{hub["domain"]}"\n'
+            f'archive = "{self.archive}"\ntrucks = {json.dumps(trucks)}\nfree_reserve_bytes = 0\nworkers = {workers}\n'
+            f'[hub]\ndomain = "{hub["domain"]}"\n'
             f'host = "{hub["host"]}"\nport = {hub["c2s_port"]}\nca_file = "{hub["ca_file"]}"\npassword_file = "{secret}"\n'
         )
 
@@ -115,8 +116,8 @@ def center(tmp_path, hub):
     """`center(trucks)` makes one; it is stopped at the end."""
     made: list[Center] = []
 
-    def make(*trucks: str) -> Center:
-        made.append(Center(tmp_path, hub, list(trucks)))
+    def make(*trucks: str, workers: int = 0) -> Center:
+        made.append(Center(tmp_path, hub, list(trucks), workers))
         return made[-1]
 
     yield make
