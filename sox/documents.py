@@ -1,8 +1,8 @@
 """SoX documents: written as the CMU sensor specification v0.0.18 and Keio's clients both read them, read in every dialect known.
 
 Written: namespace http://jabber.org/protocol/sox; every value with id, typedValue and timestamp; every transducer with name, id and
-units; unitScaler only as the XSD spells it; a device type of the 11 that both sides know; no geoloc, no attribute of our own; no "<" in
-a name, for Keio's readers undo escapes before they parse. Texts go as they are: one with "<" or an apostrophe is not for them.
+units; unitScaler only as the XSD spells it; a device type of the 11 that both sides know; no geoloc, no attribute of our own; no "<" or
+apostrophe in a name, for Keio's readers undo escapes before they parse. Texts go as they are: "<" in one is not for them.
 
 Read: names in any case and any namespace, values under <data>, under <device>, or bare; children that were escaped into text
 (once or twice); raw-only and typed-only values; unitScaler or unitScalar; missing names, types and units; any item id; any attribute
@@ -38,8 +38,8 @@ UNIT_OF_TEXT = "enum"  # `units` is required by the XSD; its only unit for value
 REASON = ".reason"  # docs/formats.md 5: a quantity without number is sent as <quantity>.reason, a text
 CALIBRATED = ".calibrated"  # <quantity>.calibrated is "true" under a profile; absent means uncalibrated, so no mark is ever forgotten
 
-# JSoxLib makes "<" of "&lt;" in the document's text and then parses it: one such name, and the truck is unreadable.
-_WORDS = (("<", "below"), (">", "above"))
+# JSoxLib makes "<" of "&lt;" and "'" of "&apos;" in the document's text and then parses it: one such name, and the device is unreadable.
+_WORDS = (("<", "below"), (">", "above"), ("'", "\u2019"))
 
 _ESCAPED_LEVELS = 2  # Keio's readers unescape once more what the parser already unescaped
 _ESCAPES = (("&lt;", "<"), ("&gt;", ">"), ("&apos;", "'"), ("&quot;", '"'), ("&amp;", "&"))  # & last: one level only
@@ -88,7 +88,7 @@ def device_document(device: str, transducers: Sequence[Quantity] | Sequence[str]
         if isinstance(transducer, str):
             root.append(element("transducer", {"name": transducer, "id": transducer, "units": UNIT_OF_TEXT}))
             continue
-        attributes = {"name": transducer_name(transducer), "id": transducer.id, "units": transducer.sox_unit}
+        attributes = {"name": transducer_name(transducer.name), "id": transducer.id, "units": transducer.sox_unit}
         if transducer.sox_scaler:
             attributes["unitScaler"] = str(transducer.sox_scaler)
         attributes["minValue"] = format_si(transducer, transducer.low)
@@ -98,9 +98,8 @@ def device_document(device: str, transducers: Sequence[Quantity] | Sequence[str]
     return root
 
 
-def transducer_name(quantity: Quantity) -> str:
-    """The quantity's name as it stands in a description."""
-    name = quantity.name
+def transducer_name(name: str) -> str:
+    """A name of a transducer or device as it stands in a description: without what JSoxLib would stumble over."""
     for sign, word in _WORDS:
         name = name.replace(sign, word)
     return name

@@ -102,7 +102,7 @@ def test_what_is_described_is_read_back():
     device = parse_device(device_document("truck-1", list(TABLE)))
     assert (device.id, device.name, device.type) == ("truck-1", "truck-1", "vehicle")
     for transducer, quantity in zip(device.transducers, TABLE, strict=True):
-        assert (transducer.id, transducer.name, transducer.units) == (quantity.id, transducer_name(quantity), quantity.sox_unit)
+        assert (transducer.id, transducer.name, transducer.units) == (quantity.id, transducer_name(quantity.name), quantity.sox_unit)
         assert transducer.scaler == quantity.sox_scaler
         assert transducer.low == pytest.approx(quantity.sox.shown(quantity.low))
         assert transducer.high == pytest.approx(quantity.sox.shown(quantity.high))

@@ -15,7 +15,7 @@ import xmlschema
 import sox
 from logbook.block import REASONS
 from logbook.quantities import TABLE
-from sox.documents import CALIBRATED, REASON, TransducerValue, data_document, device_document, format_si
+from sox.documents import CALIBRATED, REASON, TransducerValue, data_document, device_document, element, format_si, transducer_name
 from sox.events import Event, event_document
 from sox.health import Health, health_document
 from sox.nodes import CHANNELS, channel
@@ -172,18 +172,26 @@ def test_what_the_schema_forbids_is_not_valid(schema, why, document):
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_keios_readers_see_every_transducer_of_a_description(name):
-    element = DEVICES[name]("truck-1")
-    text, ids = keio.on_the_wire(element), [found.get("id") for found in element if found.tag.endswith("}transducer")]
+    device = DEVICES[name]("truck-1")
+    text, ids = keio.on_the_wire(device), [found.get("id") for found in device if found.tag.endswith("}transducer")]
     assert list(keio.jsoxlib_device(text)) == ids
     assert keio.soxjs_device(text) == ids
     assert keio.soxlib_device(text) == ids
 
 
+@pytest.mark.parametrize("name", ["Particles < 0.5 µm", "driver's cab", "a > b & c", 'a "b"'])
+def test_any_name_leaves_a_description_readable_for_keios_readers(name):
+    device = element("device", {"name": transducer_name(name), "id": "d", "type": "other"})
+    device.append(element("transducer", {"name": transducer_name(name), "id": "t", "units": "enum"}))
+    text = keio.on_the_wire(device)
+    assert list(keio.jsoxlib_device(text)) == keio.soxjs_device(text) == keio.soxlib_device(text) == ["t"]
+
+
 @pytest.mark.parametrize("name", DATA)
 def test_keios_readers_see_every_value_of_a_data_document(name):
-    element = DATA[name]()
-    text = keio.on_the_wire(element)
-    expected = {value.get("id", ""): value.get("typedValue", "") for value in element}
+    document = DATA[name]()
+    text = keio.on_the_wire(document)
+    expected = {value.get("id", ""): value.get("typedValue", "") for value in document}
     assert {identity: seen.typed for identity, seen in keio.jsoxlib_data(text).items()} == expected
     assert {identity: seen.typed for identity, seen in keio.soxjs_data(text, list(expected)).items()} == expected
     assert keio.soxlib_data(text) == expected
