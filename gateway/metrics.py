@@ -116,7 +116,7 @@ def _states(found: Report, says: dict[str, Any]) -> Iterator[Metric]:
         link = GaugeMetricFamily("cruisers_link_info", "The link in use.", labels=["class", "interface"])
         link.add_metric([str(found.link.get("class") or ""), str(found.link.get("interface") or "")], 1)
         yield link
-    sensors = GaugeMetricFamily("cruisers_sensor_state", "1 for the state that each sensor is in.", labels=["sensor", "state"])
+    sensors = GaugeMetricFamily("cruisers_sensors", "1 for the state that each sensor is in.", labels=["sensor", "state"])
     for name, state in ((says.get("recorder") or {}).get("sensors") or {}).items():
         sensors.add_metric([name, state.get("state", "")], 1)
     yield sensors

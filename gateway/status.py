@@ -114,9 +114,6 @@ def _wrong(uplink: Process, sweeper: Process, recorder: dict[str, Any], now_ns: 
         found.append("uplink: not connected to the hub")
     if says.get("live_waiting"):
         found.append(f"live: {says['live_waiting']}")
-    for part in ("packed", "events", "health"):
-        if problem := (says.get(part) or {}).get("problem"):
-            found.append(problem)
     found += [f"set aside: {one['segment_id']}: {one['reason']}" for one in says.get("set_aside") or []]
     if not recorder:
         return [*found, "recorder: has said nothing to this uplink"]
