@@ -15,6 +15,7 @@ from gateway.tool import status
 from hub.tool import app as hub
 from logbook.tool import app as segment
 from sim import demo as demo_room
+from sim import fleet as fleet_room
 from sim import run as run_room
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -107,6 +108,23 @@ def sim_run(
         print(f"cruisers sim run: {error}", file=sys.stderr)
         code = BAD_INPUT
     raise typer.Exit(code)
+
+
+@sim.command("fleet")
+def sim_fleet(
+    trucks: Annotated[int, typer.Option(help="How many.")] = 100,
+    seconds: Annotated[float, typer.Option(help="How long it is measured, after a warm-up of 5 s.")] = 30.0,
+    most: Annotated[int, typer.Option(help="Then grow in steps of half as many again, until values are late, or to so many.")] = 0,
+    late_s: Annotated[float, typer.Option("--late", help="Late: p99 from collection to center above this, in seconds.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Other worlds.")] = 1,
+    home: Annotated[Path | None, typer.Option(help="Keep everything in this folder instead of a temporary one.")] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """Live data of many trucks through real uplinks, one hub and one center: does every block arrive, and how late are values?
+
+    Example: cruisers sim fleet --trucks 100 --most 400
+    """
+    raise typer.Exit(fleet_room.run(fleet_room.Options(trucks, seconds, most, late_s, seed, home), json_out))
 
 
 def main() -> None:

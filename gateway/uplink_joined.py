@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from gateway.config import Truck
 from gateway.metrics import Metrics
 from gateway.uplink_books import Books
+from gateway.uplink_carsensor import CarSensor
 from gateway.uplink_channel import Channel
 from gateway.uplink_events import News
 from gateway.uplink_health import HealthNews
@@ -54,5 +55,8 @@ def parts(common: Common) -> Iterator[Part]:
     requests.utc_ns, requests.on_requested = common.utc_ns, common.wake_bulk
     works = {"requests": requests.run, "requests node": requests.follow, "look into segments": looking.run}
     yield Part(works, on_item=requests.item, on_found=looking.found.set, status=requests.status, problem=lambda: requests.problem)
+    if truck.uplink.carsensor is not None:
+        old = CarSensor(truck.name, truck.uplink.carsensor, truck.uplink.carsensor_hz, common.numbers, common.link, common.ways, first)
+        yield Part({"carsensor": old.run}, on_datagram=old.on_datagram, status=old.status, problem=lambda: old.problem)
     if truck.uplink.metrics_port:
         yield Part({"metrics": Metrics(truck.uplink.metrics_port, Path(truck.spool), common.latest).run})
