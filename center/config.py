@@ -23,8 +23,7 @@ from typing import Annotated
 
 import msgspec
 
-from center.store import FolderStore, Store, StoreError
-from center.store_s3 import SCHEME, Keys, S3Store
+from center.store import SCHEME, FolderStore, Store, StoreError
 from sox import account
 from sox.nodes import BadName, check_truck
 
@@ -45,6 +44,13 @@ class Hub(account.Hub, forbid_unknown_fields=True):
 
     user: str = "center"
     upload_hosts: list[str] = []
+
+
+class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who we are to the S3 service."""
+
+    access_key: str
+    secret_key: str
 
 
 class S3(msgspec.Struct, forbid_unknown_fields=True):
@@ -90,10 +96,25 @@ class Center(msgspec.Struct, forbid_unknown_fields=True):
         """Where the objects are; raises ConfigError, before anything is touched."""
         if not self.archive.startswith(SCHEME):
             return FolderStore(Path(self.archive))
+        from center.store_s3 import S3Store  # here: a folder needs no pyarrow
+
         try:
-            return S3Store(self.archive, self.s3.endpoint, self.s3.region, _keys(self.s3.key_file))
+            return S3Store(self.archive, self.s3.endpoint, self.s3.region, self._keys())
         except StoreError as error:
             raise ConfigError(f"archive: {error}") from error
+
+    def _keys(self) -> tuple[str, str] | None:
+        """(access key, secret key) of the S3 service; None where no file is named. Raises ConfigError, which never quotes them."""
+        path = self.s3.key_file
+        if not path:
+            return None
+        try:
+            keys = msgspec.toml.decode(Path(path).read_bytes(), type=Keys)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: it is to hold access_key and secret_key, in TOML") from error
+        return keys.access_key, keys.secret_key
 
 
 def load(path: str | Path) -> Center:
@@ -113,15 +134,3 @@ def load(path: str | Path) -> Center:
     if center.archive.startswith(SCHEME) and not center.state:
         raise ConfigError(f"{path}: an archive on S3 needs `state`, a folder for its index and incoming files")
     return center
-
-
-def _keys(key_file: str) -> Keys | None:
-    """The credentials in a TOML file; None where none is named. Raises ConfigError, which never quotes them."""
-    if not key_file:
-        return None
-    try:
-        return msgspec.toml.decode(Path(key_file).read_bytes(), type=Keys)
-    except OSError as error:
-        raise ConfigError(f"{key_file}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f'{key_file}: not access_key = "…" and secret_key = "…"') from error

@@ -62,6 +62,7 @@ class Desk:
         self._free: asyncio.Queue[_Worker] = asyncio.Queue()  # a worker once for each of its free slots
         self._numbers = itertools.count(1)
         self._workers: set[_Worker] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def names(self) -> list[str]:
@@ -91,14 +92,20 @@ class Desk:
                 listener.bind(path)
                 os.chmod(path, 0o600)  # before it listens: until then nobody can connect, whatever the mode
             listener.setblocking(False)
-            server = await asyncio.start_unix_server(self._serve, sock=listener, limit=LINE_BYTES)
+            server = await asyncio.start_unix_server(self._came, sock=listener, limit=LINE_BYTES)
             try:
                 yield
             finally:
                 server.close()
                 for worker in list(self._workers):
                     worker.writer.close()
+                await asyncio.gather(*self._serving)
                 (self._state / SOCKET_NAME).unlink(missing_ok=True)
+
+    def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         worker: _Worker | None = None

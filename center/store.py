@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 TABLES = "_tables"
+SCHEME = "s3://"  # of the address of an archive that is no folder
 
 
 class StoreError(OSError):

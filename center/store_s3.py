@@ -13,35 +13,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow.fs as fs  # type: ignore[import-untyped]
 
-from center.store import TABLES, Kept, StoreError, kept
+from center.store import SCHEME, TABLES, Kept, StoreError, kept
 
-SCHEME = "s3://"
 PART_BYTES = 8 * 1024 * 1024  # read from the file and hashed at a time
 CONNECT_S, REQUEST_S = 10.0, 60.0  # silence of the service after which a request has failed
-
-
-class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who we are to the service."""
-
-    access_key: str
-    secret_key: str
 
 
 class S3Store:
     """Objects below one prefix of a bucket. Credentials that are not given come from the environment, as the AWS tools have them."""
 
-    def __init__(self, address: str, endpoint: str, region: str, keys: Keys | None) -> None:
-        """`address` is s3://bucket/prefix, `endpoint` an http(s) address or "" for AWS; raises StoreError."""
+    def __init__(self, address: str, endpoint: str, region: str, keys: tuple[str, str] | None) -> None:
+        """`address` is s3://bucket/prefix, `endpoint` an http(s) address or "" for AWS, `keys` access and secret key;
+        raises StoreError."""
         self._root = address.removeprefix(SCHEME).strip("/")
         if not address.startswith(SCHEME) or not self._root:
             raise StoreError(f"{address!r} is not s3://bucket/prefix")
         scheme, _, host = endpoint.rpartition("://")
         if endpoint and (scheme not in ("http", "https") or not host):
             raise StoreError(f"S3 endpoint {endpoint!r} is not http://host:port or https://host:port")
-        named: dict[str, Any] = {"access_key": keys.access_key, "secret_key": keys.secret_key} if keys else {}
+        named: dict[str, Any] = {"access_key": keys[0], "secret_key": keys[1]} if keys else {}
         if endpoint:
             named |= {"endpoint_override": host, "scheme": scheme}
         if region:
@@ -49,7 +41,7 @@ class S3Store:
         self._files = fs.S3FileSystem(connect_timeout=CONNECT_S, request_timeout=REQUEST_S, background_writes=False, **named)
         options = {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": region, "AWS_ALLOW_HTTP": "true" if scheme == "http" else ""}
         if keys:
-            options |= {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
+            options |= {"AWS_ACCESS_KEY_ID": keys[0], "AWS_SECRET_ACCESS_KEY": keys[1]}
         self._options = {name: value for name, value in options.items() if value}
 
     @property
