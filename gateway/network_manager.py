@@ -4,8 +4,8 @@ Asked is the device that carries the traffic to the hub, found by its interface'
 and where that device is not sure (a tunnel over it), NetworkManager as a whole, which answers for the primary connection. "Guessed" counts
 as known. Answers are kept until NetworkManager says that something changed, starts, or ends.
 
-Limits: no bus, no NetworkManager, no answer within ASK_SECONDS: nothing is known, and it is tried again after RETRY_SECONDS. Nothing here
-ever stops the uplink.
+Limits: no bus, no NetworkManager, no answer within ASK_SECONDS: nothing is known, and it is tried again after RETRY_SECONDS. Nothing
+here ever stops the uplink.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ PROPERTIES = "org.freedesktop.DBus.Properties"
 # NMMetered (NetworkManager 1.x): unknown 0, yes 1, no 2, guess-yes 3, guess-no 4.
 METERED = {1: True, 2: False, 3: True, 4: False}
 WIFI = 2  # NMDeviceType
-ASK_SECONDS = 2.0
+ASK_SECONDS = 1.0
 RETRY_SECONDS = 10.0
 _MATCHES = (
     f"type='signal',sender='{NAME}',interface='{PROPERTIES}',member='PropertiesChanged'",
@@ -65,7 +65,7 @@ class NetworkManager:
                 await bus.wait_for_disconnect()
                 self.problem = "the system bus ended the connection"
             except (OSError, EOFError, TimeoutError, AuthError, DBusError, InvalidAddressError) as error:
-                self.problem = f"system bus: {error or type(error).__name__}"
+                self.problem = f"system bus: {str(error) or type(error).__name__}"
             finally:
                 self._bus = None
                 self._changed()
@@ -84,8 +84,10 @@ class NetworkManager:
             async with asyncio.timeout(ASK_SECONDS):
                 known = answers[interface] = await _ask(bus, interface)
         except (DBusError, EOFError, OSError, TimeoutError) as error:
-            self.problem = f"NetworkManager: {error or 'no answer'}"
-            return Known()
+            self.problem = f"NetworkManager: {str(error) or 'no answer'}"
+            known = answers[interface] = Known()  # who asks every second does not wait for it every second
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, answers.pop, interface, None)
+            return known
         self.problem = None
         return known
 

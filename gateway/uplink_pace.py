@@ -54,11 +54,11 @@ class Pacer:
         await asking.granted
 
     def _serve(self) -> None:
-        """Grant what is due."""
+        """Grant one, if it is time. The next one in the next turn of the loop: the transfer that has it is to ask again before."""
         self._timer = None
         now = asyncio.get_running_loop().time()
         self._asking = [asking for asking in self._asking if not asking.granted.done()]  # of a transfer that was cut
-        while self._asking and self._next - AHEAD_SECONDS <= now:
+        if self._asking and self._next - AHEAD_SECONDS <= now:
             self._grants += 1
             choose = max if self._grants % SHARE == 0 else min
             asking = choose(self._asking)

@@ -7,7 +7,7 @@ between two pings, the capacity; and from it the rate that brings the waiting to
 capacity is unknown, and the rate doubles at each ping until something waits.
 
 What counts as "nothing waits" is the shortest round trip of the last WINDOW_SECONDS. A link that is always full would hide it, so if none
-has been near it for so long, bulk eases off for EASE_SECONDS: about what waits then leaves, and the link is not idle for it.
+has been near it for EASE_AFTER_SECONDS, bulk eases off for as long as what waits takes to leave, and the link is hardly idle for it.
 
 Limits: a short queue that is always full (50 Mbit/s with 256 kB: 41 ms) never waits for TARGET_SECONDS; there TCP sets the rate, and live
 values wait for those 41 ms. Queues of less than the target on slow links are used to the full in the same way.
@@ -19,8 +19,9 @@ TARGET_SECONDS = 0.15  # of waiting in the link
 EMPTY_SECONDS = 0.03  # of waiting are noise
 SETTLE_SECONDS = 0.4  # and two round trips
 PING_SECONDS = 0.1
-WINDOW_SECONDS = 20.0
-EASE_AFTER_SECONDS, EASE_SECONDS = 10.0, 0.4
+WINDOW_SECONDS = 15.0
+EASE_AFTER_SECONDS, EASE_MOST_SECONDS = 7.0, 0.6
+EASED = 0.2  # of the rate
 EMPTY_TRIPS = 5  # pings in a row that did not wait: the capacity is unknown again
 FIRST, LEAST = 128_000.0, 8_000.0  # bytes/s: at the beginning; and always, so that a wrong estimate heals
 SMOOTHING = 0.8  # of an older estimate of the capacity, what is left after PING_SECONDS
@@ -41,7 +42,7 @@ class Rate:
 
     def now(self, at: float) -> float:
         """Bytes a second at the time `at`."""
-        return max(LEAST, self._rate * (0.5 if at < self._ease_until else 1.0))
+        return max(LEAST, self._rate * (EASED if at < self._ease_until else 1.0))
 
     def trip(self, began: float, seconds: float, sent: int) -> None:
         """A ping that went at `began`, after `sent` bytes of bulk in all, took `seconds`."""
@@ -80,4 +81,4 @@ class Rate:
         if self._empty_at is None or waiting <= EMPTY_SECONDS:
             self._empty_at = at
         elif at - self._empty_at > EASE_AFTER_SECONDS:
-            self._empty_at, self._ease_until = at, at + EASE_SECONDS
+            self._empty_at, self._ease_until = at, at + min(EASE_MOST_SECONDS, 1.2 * waiting)

@@ -152,7 +152,8 @@ class Ways:
         number, rule = self._rule(interface, known.ssid)
         if rule is None:
             if known.metered is None:
-                return Way(interface, known.ssid, "unmetered", why="nobody knows it otherwise")
+                asked = f" ({self._manager.problem})" if self._manager is not None and self._manager.problem else ""
+                return Way(interface, known.ssid, "unmetered", why=f"nobody knows it otherwise{asked}")
             return Way(interface, known.ssid, "metered" if known.metered else "unmetered", why="NetworkManager")
         way = Way(interface, known.ssid, rule.link, why=f"rule {number}")
         if rule.monthly_bytes is None:
