@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 STUBS := $(VENV)/micropython-stubs
 BLINKA := $(VENV)/blinka-drivers
 COMPILE := uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate --no-header
-TEST_PACKAGES := chromium:chromium dbus:dbus-daemon fuse3:fusermount3 libjpeg-turbo-progs:jpegtran mosquitto:mosquitto
+TEST_PACKAGES := chromium:chromium dbus:dbus-daemon fuse3:fusermount3 libjpeg-turbo-progs:jpegtran mosquitto:mosquitto \
+	postgresql:pg_ctlcluster erlang-p1-pgsql:/usr/share/doc/erlang-p1-pgsql/copyright
 SECONDS ?=
 DRIVE ?=
 TRUCK ?=

@@ -1,19 +1,23 @@
 #!/bin/sh
 # install-packages.sh PACKAGE:COMMAND ...   installs the Debian PACKAGEs whose COMMAND is not on this machine; does nothing when all are there.
+# A package without a command is known by one of its files: PACKAGE:/PATH/OF/FILE.
 #
 # A Debian server package also starts and enables its system service. The demo runs its own servers from its own folders, so a service of
 # theirs that was not there before is neither left running nor left enabled: policy-rc.d keeps it from starting, and the units and init
 # scripts of newly installed SERVERS are disabled. What was there before, and every other package, is not touched.
 set -eu
 
-SERVERS="ejabberd erlang-base gpsd mosquitto"
+SERVERS="ejabberd erlang-base gpsd mosquitto postgresql-common"
 
 say() { echo "install-packages: $*" >&2; }
 
 missing=""
 for pair in "$@"; do
   package=${pair%%:*} command=${pair#*:}
-  PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 || missing="$missing $package"
+  case $command in
+    /*) [ -e "$command" ] || missing="$missing $package" ;;
+    *) PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 || missing="$missing $package" ;;
+  esac
 done
 [ -n "$missing" ] || exit 0
 

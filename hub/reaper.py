@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hub.accounts import ADMIN, CENTER
+from hub.accounts import ADMIN, truck_accounts
 from hub.reaper_decide import Reaping
 from hub.reaper_folder import Folder, owner_of
 from sox import nodes
@@ -185,12 +185,11 @@ class Reaper:
 
 
 def _accounts(secrets: Path) -> set[str]:
-    """The names that may be trucks: those of the files with the passwords."""
+    """The trucks that have accounts."""
     try:
-        names = {file.name for file in secrets.iterdir()}
+        return set(truck_accounts(secrets))
     except OSError as error:
         raise SoxError("refused", f"{error.filename}: {error.strerror}") from error
-    return {name for name in names if nodes.TRUCK_NAME.fullmatch(name)} - {ADMIN, CENTER}
 
 
 async def _subscribed(client: SoxClient, truck: str) -> bool:
@@ -200,7 +199,7 @@ async def _subscribed(client: SoxClient, truck: str) -> bool:
     except SoxError as error:
         if error.condition != "item-not-found":
             raise
-        return False  # an account that is no truck, or one whose nodes are being made
+        return False  # its nodes are being made
     return True
 
 

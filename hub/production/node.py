@@ -26,22 +26,27 @@ COOKIE = ".erlang.cookie"  # Erlang reads it from its HOME, and refuses it when 
 REFUSED = "refused"  # a file: why erl ended itself
 NEW = "new"  # a file: the secrets were made by a start that has not succeeded yet
 
-# erl runs -s and -eval in order. Before ejabberd starts: which running node to join, "" for none.
-_FIND = """
+# erl runs -s and -eval in order. Before ejabberd starts: join a running node. ejabberd's own join starts it at the end, which fails here,
+# where nothing it needs runs yet; so nobody is served before the node has joined. Afterwards: whether it has.
+_JOIN = """
     Running = fun(Node) -> net_adm:ping(Node) =:= pong andalso
         lists:keymember(ejabberd, 1, rpc:call(Node, application, which_applications, [], 5000)) end,
-    Find = fun Find(0) -> "";
-               Find(Turns) -> case lists:filter(Running, [list_to_atom(Name) || Name <- string:tokens(os:getenv("CRUISERS_PEERS"), " ")]) of
-                   [Node | _] -> atom_to_list(Node);
-                   [] when Turns =:= 1 -> "";
-                   [] -> timer:sleep(250), Find(Turns - 1) end end,
+    Peers = [list_to_atom(Name) || Name <- string:tokens(os:getenv("CRUISERS_PEERS"), " ")],
+    Find = fun Find(Turns) -> case lists:filter(Running, Peers) of
+        [Node | _] -> atom_to_list(Node);
+        [] when Turns =< 1 -> "";
+        [] -> timer:sleep(250), Find(Turns - 1) end end,
     Found = Find(list_to_integer(os:getenv("CRUISERS_TURNS"))),
+    os:putenv("CRUISERS_JOINED", Found),
     case {Found, os:getenv("CRUISERS_ALONE")} of
         {"", "no"} -> file:write_file(os:getenv("CRUISERS_REFUSED"), "no other node runs: start the first one"), halt(3);
-        _ -> os:putenv("CRUISERS_JOIN", Found) end.
+        {"", "yes"} -> ok;
+        {Master, _} -> ejabberd_cluster_mnesia:join(list_to_atom(Master)) end.
 """
-_JOIN = """
-    case os:getenv("CRUISERS_JOIN") of "" -> ok; Master -> ok = ejabberd_cluster:join(list_to_atom(Master)) end.
+_JOINED = """
+    case os:getenv("CRUISERS_JOINED") of
+        "" -> ok;
+        Joined -> true = lists:member(list_to_atom(Joined), ejabberd_cluster:get_nodes()) end.
 """
 _GUARD = """
     {ok, Ours} = file:list_dir(os:getenv("CRUISERS_SECRETS")),
@@ -88,7 +93,7 @@ class ClusterNode(Ejabberd):
             *command[:begin], "-name", self._node.erlang, "-erl_epmd_port", str(self._city.distribution_port),
             "-proto_dist", "inet_tls", "-ssl_dist_optfile", str(self._home / "distribution.conf"),
             "-kernel", "inet_dist_use_interface", "{" + self._node.host.replace(".", ",") + "}",
-            "-eval", _FIND, "-s", "ejabberd", "-eval", _JOIN, *(("-eval", _GUARD, "-eval", REGISTER) if desk else ("-eval", _DONE)),
+            "-eval", _JOIN, "-s", "ejabberd", "-eval", _JOINED, *(("-eval", _GUARD, "-eval", REGISTER) if desk else ("-eval", _DONE)),
         ]  # fmt: skip
 
     def _environment(self, configuration: Path, registered: Path) -> dict[str, str]:
