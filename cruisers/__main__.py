@@ -17,11 +17,13 @@ from logbook.tool import app as segment
 from sim import demo as demo_room
 from sim import fleet as fleet_room
 from sim import run as run_room
+from sox.tool import app as bridge
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(segment, name="segment")
 app.command()(status)
 app.add_typer(hub, name="hub")
+app.add_typer(bridge, name="bridge")
 center = typer.Typer(no_args_is_help=True, help="The city's side.")
 ask_tool.add_to(center)
 center_tool.add_to(center)
