@@ -196,11 +196,14 @@ async def test_the_city_sees_seconds_events_and_health_and_the_technician_the_sa
         await until(lambda: json.loads((tmp_path / "spool" / "uplink.json").read_text())["packed"]["published"] == 3)
         scraped = await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
         shown = await asyncio.to_thread(CliRunner().invoke, app, ["status", "--config", str(file), "--json"])
+    told = json.loads(shown.stdout)
+    section = (ROOT / "docs" / "formats.md").read_text().partition("## 6. ")[2].partition("## 7. ")[0]
+    undescribed = {name for name in told["uplink"]["says"] if f"`{name}`" not in section}
+    assert not undescribed, "fields of uplink.json that docs/formats.md does not have"
     metrics = {sample.name: sample for family in text_string_to_metric_families(scraped) for sample in family.samples if not sample.labels}
     assert metrics["cruisers_packed_published_total"].value == 3
     assert metrics["cruisers_hub_connected"].value == 1
     assert metrics["cruisers_clock_error_seconds"].value == 0.3
-    told = json.loads(shown.stdout)
     assert shown.exit_code == 1 and told["truck"] == "whole"
     assert told["wrong"] == ["sweeper: has never written its status here", "sensor sps30: failed: time-out"]
 
