@@ -8,7 +8,7 @@ import pytest
 from gateway_uplink_parts import until
 
 from gateway.uplink_pace import SHARE, Pacer
-from gateway.uplink_rate import PING_SECONDS, Rate
+from gateway.uplink_rate import PING_SECONDS, WINDOW_SECONDS, Rate
 from sox.errors import SoxError
 
 pytestmark = pytest.mark.timeout(60)
@@ -74,8 +74,9 @@ def test_answers_that_are_late_for_another_reason_cost_little() -> None:
     assert seen.used > 0.95 and seen.p99 < 0.9
 
 
-def test_a_round_trip_that_has_become_longer_is_learnt_within_the_window() -> None:
-    assert run(625e3, 0.06, later=0.3, seconds=60.0).used > 0.9
+def test_a_round_trip_that_has_become_longer_costs_the_window_and_no_more() -> None:
+    """Another cell, another way: for WINDOW_SECONDS the longer trip looks like a queue."""
+    assert run(625e3, 0.06, later=0.3, seconds=60.0).used > 1 - (WINDOW_SECONDS + 3) / (60 - SETTLED)
 
 
 class Link:

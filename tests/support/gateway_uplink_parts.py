@@ -1,10 +1,15 @@
 """What the tests of the uplink share: sealed segments of the real writer, and waiting for what happens."""
 
 import asyncio
-from collections.abc import Callable
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from aiohttp import web
+
 from gateway.uplink_ways import Way
+from hub.certificates import ensure
 from logbook.schemas.cruisers_pb2 import ClockMapping
 from logbook.segment import Segments
 
@@ -50,6 +55,33 @@ class OpenWays:
         self.users = set(users)
         for call in self.on_change:
             call()
+
+
+class Shop:
+    """A web server for PUTs to /slot/name, over TLS: `serve` answers them."""
+
+    def __init__(self, folder: Path, serve: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+        files = ensure(folder / "tls", "shop.test", "127.0.0.1")
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(files.server, files.server_key)
+        self.ca_file = str(files.ca)
+        self.url = ""
+        application = web.Application(client_max_size=1 << 26)
+        application.router.add_put("/{slot}/{name}", serve)
+        self._runner = web.AppRunner(application)
+
+    async def start(self) -> None:
+        """Listen; from then on `url` is its address. Its window is small, so that what is sent has been read."""
+        await self._runner.setup()
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        listener.bind(("127.0.0.1", 0))
+        await web.SockSite(self._runner, listener, ssl_context=self._context).start()
+        self.url = f"https://localhost:{listener.getsockname()[1]}/"
+
+    async def stop(self) -> None:
+        """End it and its connections."""
+        await self._runner.cleanup()
 
 
 async def until(condition: Callable[[], bool]) -> None:
