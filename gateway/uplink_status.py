@@ -18,7 +18,7 @@ from gateway.clock import NANO, boottime_ns
 from gateway.ledger import Segment, kernel_boot_id
 from gateway.uplink_books import Books
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 5.0  # a look takes 16 ms of the ledger where 20,000 segments wait
 RATE_STEP_NS = 10 * NANO
 RATE_STEPS = 60  # so the rate is of the last ten minutes in which something waited
 RATE_LEAST_NS = 5 * NANO  # a rate over less says nothing

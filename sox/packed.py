@@ -107,7 +107,7 @@ def samples(packed: Packed, columns: str) -> Samples:
     try:
         head_boot, times, raw = block.decode(block.from_live(packed.block))
         values = block.typed(columns, raw)
-    except (block.BlockError, ValueError, KeyError, TypeError) as error:
+    except (block.BlockError, ValueError, LookupError, TypeError, ArithmeticError) as error:  # the last four: of a wrong description
         raise BadPacked(f"block: {error}") from error
     utc = (times - times[0]).astype(np.int64) + packed.utc_ns if packed.utc_ns else None
     return Samples(head_boot, times, utc, values)

@@ -99,6 +99,19 @@ def test_an_item_that_is_none_is_said_to_be(value: str, text: str) -> None:
         read_packed(ET.fromstring("<data/>"))
 
 
+SENSELESS = ({"scale": "1"}, {"status": 9}, {"status": 0, "mask": 1 << 70}, {"lowest": "x"}, {"offset": []}, {"status": 0, "value": 0.5})
+
+
+@pytest.mark.parametrize(
+    "columns",
+    ["", "5", "[5, 5, 5, 5]", '[{"id": "x"}]', "[{}, {}, {}, {}]"]
+    + [json.dumps([{"id": "x", "scale": 1.0, **wrong}] * 4) for wrong in SENSELESS],
+)
+def test_a_description_that_makes_no_sense_is_said_to_and_ends_nothing(columns: str) -> None:
+    with pytest.raises(BadPacked):
+        samples(read_packed(item())._replace(columns_id=columns_id(columns)), columns)
+
+
 def test_a_second_of_a_road_takes_less_than_a_kilobyte_and_a_half() -> None:
     rng = np.random.default_rng(2)
     raw = np.clip(rng.normal(0, 60, (102, 11)), -32768, 32767).astype(np.int16)
