@@ -138,7 +138,7 @@ async def test_a_link_that_turns_metered_cuts_images_within_a_second_and_holds_n
     rig.ways.change("readings", "requested", "images")
     await rig.until_states(uploaded=2)
     assert rig.begun == [name, reading.name, name] and rig.link.slots == 3, "from its beginning, with a new slot"
-    assert rig.received[name] - received == 4_000_000
+    assert rig.received[name] - received >= 4_000_000, "all of it, and what had come of the first try"
     assert rig.ways.counted > 4_000_000, "what the first try sent was sent, too"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,11 +14,16 @@ from gateway_uplink_parts import FOLDER, seal, until
 
 from gateway import uplink
 from gateway.ledger import Found, Ledger
+from gateway.live import LiveSender
+from gateway.uplink_lock import lock
+from gateway.uplink_part import Part
 from gateway.uplink_scan import describe, scan
 from hub.certificates import ensure
 from sox.segments import Receipt
 
 pytestmark = pytest.mark.timeout(60)
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_config(folder: Path, **changes: str) -> Path:
@@ -63,6 +69,92 @@ def test_a_bad_command_line_is_one_line_and_exit_2(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as end:
         uplink.main(arguments)
     assert end.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_of_several_trucks_all_begin_or_none_and_it_is_told_which_cannot(
+    tmp_path: Path, hub_files: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uplink, "LOCK_SECONDS", 0.1)
+    good = write_config(tmp_path)
+    (tmp_path / "other").mkdir()
+    files = {name: f"{tmp_path}/{name}" for name in ("password", "ca.pem")}
+    bad = write_config(
+        tmp_path / "other", name="truck-2", live_socket="/proc/nowhere/live", ca_file=files["ca.pem"], password_file=files["password"]
+    )
+    assert uplink.main([str(good), str(bad)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and said.startswith(f"{bad}: live socket /proc/nowhere/live")
+    assert not (tmp_path / "live").exists() and not (tmp_path / "spool" / "uplink.json").exists(), "the good one let go of what it had"
+    with lock(tmp_path / "spool"):
+        assert uplink.main([str(good)]) == 2, "nor does it hold the spool"
+
+
+async def test_several_trucks_run_in_one_process_and_end_with_it(tmp_path: Path, hub_files: None) -> None:
+    configs = []
+    for name in ("truck-1", "truck-2", "truck-3"):
+        folder = tmp_path / name
+        folder.mkdir()
+        configs.append(write_config(folder, name=name, ca_file=f"{tmp_path}/ca.pem", password_file=f"{tmp_path}/password"))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway.uplink", *map(str, configs), cwd=ROOT)
+    await until(lambda: all((tmp_path / f"truck-{number}" / "spool" / "uplink.json").exists() for number in (1, 2, 3)))
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 30) == 0
+    shown = [json.loads((tmp_path / f"truck-{number}" / "spool" / "uplink.json").read_text()) for number in (1, 2, 3)]
+    assert [(one["truck"], one["draining"], one["pid"]) for one in shown] == [(f"truck-{n}", True, process.pid) for n in (1, 2, 3)]
+
+
+async def test_the_status_says_which_link_it_is_and_who_may_use_it(tmp_path: Path, hub_files: None) -> None:
+    path = write_config(tmp_path)
+    path.write_text(path.read_text() + '[uplink]\nnetwork_manager = false\n[[uplink.rules]]\nlink = "metered"\nmonthly_bytes = 5\n')
+    (tmp_path / "spool").mkdir()
+    work = uplink.Uplink(uplink.config.load(path), uplink.Pace(back_off_first=0.01, look_seconds=0.05))
+    running = asyncio.create_task(work.run())
+    status = tmp_path / "spool" / "uplink.json"
+    wanted = {
+        "interface": "lo", "ssid": None, "class": "metered", "why": "rule 1", "allows": ["packed", "readings", "requested"],
+        "budget_bytes": 5, "budget_used_bytes": 0,
+    }  # fmt: skip
+    await until(lambda: status.exists() and json.loads(status.read_text())["link"] == wanted)
+    work._ways.count(5)
+    await until(lambda: json.loads(status.read_text())["link"]["allows"] == [])
+    work._limits = uplink.Limits(1_000_000, None)
+    await until(lambda: "images_segment_bytes is 16000000, and the hub takes" in (json.loads(status.read_text())["problem"] or ""))
+    assert json.loads(status.read_text())["hub_limits"] == {"max_file_bytes": 1_000_000, "max_payload_bytes": None}
+    work.stop()
+    await running
+
+
+async def test_draining_does_not_wait_for_what_the_link_does_not_allow(tmp_path: Path, hub_files: None) -> None:
+    seal(tmp_path / "spool", 1, "images")
+    path = write_config(tmp_path)
+    path.write_text(path.read_text() + '[uplink]\nnetwork_manager = false\n[[uplink.rules]]\nlink = "metered"\n')
+    work = uplink.Uplink(uplink.config.load(path), uplink.Pace(back_off_first=0.01, look_seconds=0.05))
+    running = asyncio.create_task(work.run(drain_seconds=50))
+    await until(lambda: work._scans > 1)
+    work.stop()
+    await asyncio.wait_for(running, 20)
+    assert json.loads((tmp_path / "spool" / "uplink.json").read_text())["segments"]["sealed"] == 1
+
+
+async def test_every_datagram_goes_to_every_part_and_only_snapshots_to_the_live_values(tmp_path: Path, hub_files: None) -> None:
+    (tmp_path / "spool").mkdir()
+    work = uplink.Uplink(uplink.config.load(write_config(tmp_path)), uplink.Pace(back_off_first=0.01, look_seconds=0.05))
+    seen: list[dict[str, Any]] = []
+    offered: list[dict[str, Any]] = []
+    work._parts = [Part(on_datagram=seen.append, status=lambda: {"mine": len(seen)})]
+    work._sender.offer = offered.append  # type: ignore[method-assign]
+    running = asyncio.create_task(work.run())
+    sender = LiveSender(tmp_path / "live")
+    sent: list[dict[str, Any]] = [{"kind": "event", "n": 1}, {"number": 1}, {"kind": "packed"}, {"number": 2}, {"kind": "event", "n": 2}]
+    for datagram in sent:
+        assert sender.send(datagram)
+    status = tmp_path / "spool" / "uplink.json"
+    await until(lambda: [d for d in seen if "kind" in d] == [d for d in sent if "kind" in d] and offered[-1:] == [{"number": 2}])
+    await until(lambda: status.exists() and json.loads(status.read_text()).get("mine") == len(seen))
+    assert [d for d in seen if "kind" not in d] == offered
+    sender.close()
+    work.stop()
+    await running
 
 
 async def test_a_second_uplink_on_the_same_spool_is_refused(tmp_path: Path, hub_files: None, capsys: pytest.CaptureFixture[str]) -> None:
