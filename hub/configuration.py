@@ -16,7 +16,7 @@ from hub import limits
 from hub.accounts import ADMIN, CENTER, READER_PREFIX
 from hub.certificates import Files
 
-LOOPBACK = ("127.0.0.0/8", "::1")
+LOOPBACK = ("127.0.0.1", "::1")
 # What the command `cruisers hub` may ask of a running hub.
 COMMANDS = (
     "change_password", "connected_users", "kick_user", "register", "registered_users", "restart_module", "status", "unregister",
@@ -238,5 +238,4 @@ def _servers(federation: Federation | None) -> list[str]:
 
 
 def _own_addresses(host: str) -> list[str]:
-    address = ip_address(host)
-    return [*LOOPBACK] if address.is_loopback or address.is_unspecified else [*LOOPBACK, host]
+    return [*LOOPBACK] if host in LOOPBACK or ip_address(host).is_unspecified else [*LOOPBACK, host]

@@ -24,9 +24,9 @@ class Rate(NamedTuple):
     burst: int
 
 
-# 13 times the usual load: 100 Hz as one XML item a sample (65 kB/s) still passes, 250 trucks of it do not stop each other. The burst
-# takes a thousand announcements, which is a day's backlog announced anew at connect.
-TRUCK_RATE = Rate(131_072, 1_048_576)
+# 13 times the usual load: 100 Hz as one XML item a sample (65 kB/s) still passes. The burst takes one item of the
+# largest size. Small stanzas in TLS records of their own pass at a third of the rate: ejabberd waits whole milliseconds after each.
+TRUCK_RATE = Rate(131_072, 262_144)
 READER_RATE = Rate(16_384, 65_536)  # a reader subscribes and asks; it never writes
 # Also what a connection may send before it has logged in: ejabberd knows no account then and takes the last rule, the truck's.
 
