@@ -35,7 +35,18 @@ pytestmark = pytest.mark.timeout(60)
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = "aaaaaaaa-bbbbbbbb"
 UTC_NS = 1_800_000_000_000_000_000
-TRUCKS = ("way", "kill", "password", "repeat", "refused", "rebuilt", "away", "busy", "poor")  # one a test: they share a hub, not nodes
+TRUCKS = (
+    "way",
+    "kill",
+    "password",
+    "repeat",
+    "refused",
+    "rebuilt",
+    "away",
+    "busy",
+    "poor",
+    "metered",
+)  # one a test: they share a hub, not nodes
 NO_HUB_SECONDS = 60.0
 
 
@@ -443,6 +454,22 @@ async def test_live_values_wait_neither_for_an_upload_nor_for_the_ledgers_disk(
     await asyncio.wait_for(running, 30)
     assert truck.status()["segments"]["sealed"] == 1
     sender.close()
+
+
+@on("metered")
+async def test_on_a_metered_link_readings_go_and_images_wait_for_another(truck: Truck, center: Center) -> None:
+    truck.config.write_text(truck.config.read_text() + '[uplink]\nnetwork_manager = false\n[[uplink.rules]]\nlink = "metered"\n')
+    images, readings = truck.seal("images")[0], truck.seal("readings")[0]
+    process = truck.start("--drain", "30")
+    await until(lambda: readings in center.held)
+    await until(lambda: truck.status()["link"]["class"] == "metered" and truck.status()["hub_limits"]["max_file_bytes"])
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert "1 wait for another link" in await ended(process) and time.monotonic() - began < 20
+    assert images not in center.held and truck.status()["segments"]["sealed"] == 1
+    truck.config.write_text(truck.config.read_text().replace('link = "metered"', 'link = "unmetered"'))
+    truck.start()
+    await until(lambda: images in center.held)
 
 
 @on("poor")
