@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hub import accounts, certificates, rights
@@ -15,6 +17,7 @@ from hub.local import LocalCommands
 from hub.nodes import ensure_nodes
 from hub.production.city import City, Node
 from hub.production.node import ClusterNode, prepare
+from hub.reaper_process import keep_reaper
 from hub.running import own
 from sox.client import SoxClient
 from sox.errors import SoxError
@@ -50,7 +53,8 @@ async def serve(home: Path, ready: Path, city: City, node: Node) -> int:
             held.tell(info)
             _announce(ready, info)
             ended = asyncio.ensure_future(server.wait())
-            await asyncio.wait([ended, told], return_when=asyncio.FIRST_COMPLETED)
+            async with _reaper(home, ready, city, node):
+                await asyncio.wait([ended, told], return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 print(f"hub: ejabberd ended by itself (exit code {ended.result()}): see {home / 'log'}", file=sys.stderr)
                 return 1
@@ -58,6 +62,20 @@ async def serve(home: Path, ready: Path, city: City, node: Node) -> int:
         finally:
             _withdraw(ready)
             await server.stop()
+
+
+@asynccontextmanager
+async def _reaper(home: Path, ready: Path, city: City, node: Node) -> AsyncIterator[None]:
+    """The desk's reaper, for the folder of all nodes."""
+    if not city.is_desk(node):
+        yield
+        return
+    reaping = asyncio.ensure_future(keep_reaper(home, ready, city.upload_folder))
+    try:
+        yield
+    finally:
+        reaping.cancel()
+        await asyncio.gather(reaping, return_exceptions=True)
 
 
 def _announce(ready: Path, info: dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from hub.errors import HubError
 from hub.production import backup, city, node
 from sox.client import SoxClient, SoxError
 from sox.documents import TransducerValue, data_document, parse_data
+from sox.segments import STORED, Announcement, Receipt, announcement_document, receipt_document
 from sox.transfer import TransferError, fetch, put_file
 
 pytestmark = pytest.mark.timeout(180)
@@ -250,6 +252,7 @@ async def whole_way(place: City) -> None:
         await rights_hold(truck, other)
         await what_is_said_at_one_node_is_heard_at_the_other(truck, center)
         backup.backup(given, home_a, place.folder / "first")
+        await an_object_goes_after_its_receipt(place, truck, center)
         await a_revoked_truck_is_out_at_every_node(home_a, other, given.c2s_port)
         url = await an_object_put_at_one_node(place, truck, str(given.nodes[0].put_port))
         answered = await a_truck_publishes_while_its_node_is_killed(truck, center, info["ejabberd_pid"])
@@ -316,6 +319,25 @@ async def what_is_said_at_one_node_is_heard_at_the_other(truck: SoxClient, cente
         assert [await heard.get() for _ in range(3)] == [("first", "first"), ("second", "second"), ("second", "second again")]
     items = [(item_id, parse_data(element)[0].typed) for item_id, element in await center.items("truck-1_events_data")]
     assert items == [("first", "first"), ("second", "second again")]
+
+
+async def an_object_goes_after_its_receipt(place: City, truck: SoxClient, center: SoxClient) -> None:
+    """The desk's reaper, in the folder of all nodes, whatever node heard of it."""
+    content = b"announced"
+    source = place.folder / "announced"
+    source.write_bytes(content)
+    slot = await truck.upload_slot("announced.mcap", len(content))
+    await put_file(slot, source, truck._ca_file)
+    file = place.folder / "upload" / Path(*slot.get.split("/")[-3:])
+    assert file.read_bytes() == content
+    segment_id = "truck-1-0000abcd-0000ef01-000001-readings"
+    digest = hashlib.sha256(content).hexdigest()
+    said = Announcement(segment_id, slot.get, len(content), digest, "readings", 1, 2, 0, 0, "truck-1")
+    await truck.publish("truck-1_segments_data", segment_id, announcement_document(said))
+    await center.publish("truck-1_receipts_data", segment_id, receipt_document(Receipt(segment_id, STORED, digest, len(content), ""), 0))
+    async with asyncio.timeout(60):
+        while file.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def an_object_put_at_one_node(place: City, truck: SoxClient, port: str) -> str:

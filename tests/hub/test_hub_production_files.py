@@ -64,6 +64,11 @@ def test_a_part_that_is_not_there_to_be_replaced_is_an_error(city_file, monkeypa
             render.configuration(given, given.nodes[0], FILES, "run/commands")
 
 
+def test_the_example_is_a_city():
+    given = city.read(Path(city.__file__).with_name("city.example.toml"))
+    assert [one.erlang for one in given.nodes] == ["a@10.0.0.1", "b@10.0.0.2"] and given.is_desk(given.node("a"))
+
+
 @pytest.mark.parametrize(("old", "new", "said"), [
     ('domain = "hub.city.example"', "", "missing required field `domain`"),
     ('name = "b"', 'name = "a"', "same name"),
