@@ -5,9 +5,9 @@
             truck.start(); truck.seal(3); truck.arrived()  # waits until everything sealed is counted as delivered
             verdict = truck.end()                          # ends it in order, asks the oracle
 
-The processes are `python -m gateway.uplink`, `gateway.sweeper`, `center` and `hub`; uplink and center run through uplink_faults_process.py,
-which leads their connections to the link and the hostile web server and shortens their times (SHORT). Every process is ended by its own
-pid; those that a run kills are killed with SIGKILL."""
+The processes are `python -m gateway.uplink`, `gateway.sweeper`, `center` (with a worker, `center.ingest`) and `hub`; for uplink and center
+uplink_faults_process.py leads connections to the link and the hostile web server, and shortens their times (SHORT). Every process is ended
+by its own pid; those that a run kills are killed with SIGKILL."""
 
 import json
 import os
@@ -23,15 +23,13 @@ from typing import Any
 
 from hostile_http import HostileHttp
 from hostile_link import HostileLink, Lane
-from uplink_faults_process import Times
+from uplink_faults_process import ROOT, Times, environment
 from uplink_oracle import Oracle, Verdict
 
 from logbook import channels
 from logbook.schemas.cruisers_pb2 import ClockMapping
 from logbook.segment_writer import Entry, Identity, SegmentWriter
 
-ROOT = Path(__file__).resolve().parents[2]
-PROCESS = Path(__file__).with_name("uplink_faults_process.py")
 NAME = "hub.city.test"  # what the truck's configuration calls the hub: a name, so that it can fail to resolve
 # The product's are 1, 60, 15, 20, 30, 600, 1 s and 6 h: a run waits for several of them, one after the other.
 SHORT = Times(back_off_first=0.1, back_off_most=1.0, stall=1.5, ping=1.5, request=3.0, repeat=2.0, look=0.1, set_aside=3.0)
@@ -98,7 +96,7 @@ class City:
             + hub_table(self.info, "center", "127.0.0.1")
         )
         way = {"ports": {self.info["http_port"]: self.web.port} if self.by_web else {}}
-        self.center = self._run([str(PROCESS), "center", str(config), "--ready", str(ready)], "center", way)
+        self.center = self._run(["-m", "center", str(config), "--ready", str(ready)], "center", way)
         wait(lambda: ready.exists() or self.center_ended(), START_SECONDS, "the center")
         if not ready.exists():
             raise RuntimeError(f"the center did not start: {(self.folder / 'center.log').read_text()[-2000:]}")
@@ -142,10 +140,12 @@ class Truck:
         self.live = self.folder / "live"
         self.config.write_text(
             f'name = "{name}"\nspool = "{self.spool}"\nlive_socket = "{self.live}"\nspool_quota_bytes = {quota_bytes}\n'
-            "free_reserve_bytes = 0\nthinning_reserve_bytes = 0\n"
+            "free_reserve_bytes = 0\nthinning_reserve_bytes = 0\nimages_segment_bytes = 150_000\n"
             f"{hub_table(city.info, name, NAME)}[uplink]\nnetwork_manager = false\n{uplink}"
         )
-        self.oracle = Oracle(name, self.spool, city.archive)
+        self.graveyard = self.folder / "graveyard"
+        self.graveyard.mkdir()
+        self.oracle = Oracle(name, self.spool, city.archive, self.graveyard)
         self.process: subprocess.Popen[bytes] | None = None
         self.sweeper: subprocess.Popen[bytes] | None = None
         self.number = 0
@@ -179,7 +179,7 @@ class Truck:
             "ports": {self.city.info["c2s_port"]: self.link.ports[0], self.city.info["http_port"]: self.link.ports[1]},
             "name": NAME, "no_dns": str(self.no_dns), "interface": str(self.interface),
         }  # fmt: skip
-        command = [str(PROCESS), "gateway.uplink", str(self.config), "--drain", "20"]
+        command = ["-m", "gateway.uplink", str(self.config), "--drain", "20"]
         self.process = run(command, self.folder / "uplink.log", way, self.city.times)
 
     def kill(self) -> None:
@@ -189,7 +189,10 @@ class Truck:
 
     def start_sweeper(self) -> None:
         """Start the sweeper; it looks twice a second."""
-        self.sweeper = run(["-m", "gateway.sweeper", str(self.config), "--every", "0.5"], self.folder / "sweeper.log")
+        self.sweeper = run(
+            ["-m", "gateway.sweeper", str(self.config), "--every", "0.5"], self.folder / "sweeper.log",
+            {"graveyard": str(self.graveyard), "truck": self.name},
+        )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
         """What the uplink says of itself; {} while it has said nothing."""
@@ -259,10 +262,10 @@ def hub_table(info: dict[str, Any], user: str, host: str) -> str:
 
 
 def run(command: list[str], log: Path, way: dict[str, Any] | None = None, times: Times | None = None) -> "subprocess.Popen[bytes]":
-    """Start a process of ours; what it says goes to the end of `log`."""
-    told = json.dumps({**(way or {}), "times": times._asdict() if times else None})
+    """Start a process of ours, on another way to the hub if one is given; what it says goes to the end of `log`."""
+    env = environment(way, times) if way is not None else None
     with log.open("ab") as out:
-        return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=out, stderr=out, env={**os.environ, "HOSTILE": told})
+        return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=out, stderr=out, env=env)
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:

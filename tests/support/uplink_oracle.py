@@ -1,6 +1,6 @@
 """The oracle of the uplink's proofs: it owes every sealed segment, by the bytes in the spool when it was sealed.
 
-    oracle = Oracle("truck-1", spool, archive)
+    oracle = Oracle("truck-1", spool, archive, graveyard)
     oracle.owe(path)            # after it was sealed
     with oracle.watching(): ... # while anything may be killed, looks every LOOK_SECONDS
     oracle.verdict()
@@ -9,7 +9,8 @@ It reads three places and believes none of the processes: the spool's files, the
 
   - what the ledger counts as delivered must be in the archive, with the bytes owed;
   - what is no longer in the spool must be in the archive (or be replaced by a derived segment that names it: thinned, or dropped with a
-    record). Nothing else may ever be deleted.
+    record). Nothing else may ever be deleted. Derived segments are replaced themselves, within milliseconds at times: those that are
+    gone are read in the graveyard, where each file gets a second name before the sweeper takes its first (uplink_faults_process.py).
 
 At the end: everything owed (derived segments are owed in the place of their originals) is in the archive once, nothing else is, and the
 books balance to the byte:
@@ -85,8 +86,8 @@ class Verdict(NamedTuple):
 class Oracle:
     """Of one truck. Not before the archive's folder has its final place; the archive may be made later."""
 
-    def __init__(self, truck: str, spool: Path, archive: Path) -> None:
-        self._truck, self._spool, self._archive = truck, spool, archive
+    def __init__(self, truck: str, spool: Path, archive: Path, graveyard: Path) -> None:
+        self._truck, self._spool, self._archive, self._graveyard = truck, spool, archive, graveyard
         self._lock = threading.Lock()
         self._owed: dict[str, Owed] = {}
         self._digests: dict[tuple[Path, int, int], str] = {}
@@ -136,8 +137,7 @@ class Oracle:
 
     def look(self) -> None:
         """One look: what is said first and what it rests on after, so that a step in between cannot be taken for a fault."""
-        for path in self._spool.glob("[!.]*/*.mcap"):
-            self._derived(path)
+        self._find_derived()
         counted = self.counted()
         self.ever_counted |= counted
         gone = [owed for owed in self.owed.values() if not owed.path.exists()]
@@ -145,16 +145,14 @@ class Oracle:
         for segment_id in counted - self._unstored:
             if segment_id in self._owed and not self._whole(segment_id, held):
                 self._unstored.add(segment_id)
-        for owed in gone:
-            if not self._whole(owed.segment_id, held) and owed.segment_id not in self._replaced:
-                for path in held.values():
-                    self._derived(path[0])
-                if owed.segment_id not in self._replaced:
-                    self._deleted.add(owed.segment_id)
+        missing = [owed for owed in gone if not self._whole(owed.segment_id, held) and not self._too_late(owed.segment_id, held)]
+        if any(owed.segment_id not in self._replaced for owed in missing):
+            self._find_derived()  # what was derived since: a derived segment is in the spool before its originals go
+        self._deleted.update(owed.segment_id for owed in missing if owed.segment_id not in self._replaced)
 
     def delivered(self, segment_ids: set[str] | None = None) -> bool:
         """Whether the ledger counts all of these (all owed and not replaced) as delivered."""
-        wanted = {i for i in self._owed if i not in self._replaced} if segment_ids is None else segment_ids
+        wanted = {i for i in self.owed if i not in self._replaced} if segment_ids is None else segment_ids
         present = {i for i in wanted if self._owed[i].path.exists()}
         return present <= self.counted()
 
@@ -184,7 +182,7 @@ class Oracle:
         counters = dict(self._rows("SELECT name, value FROM counters"))
         if not rows and not counters:
             return None
-        sealed = sum(owed.size for owed in self._owed.values() if not owed.derived_from)
+        sealed = sum(owed.size for owed in self.owed.values() if not owed.derived_from)
         backlog = sum(size for state, size in rows.items() if state not in ("receipted", "superseded"))
         freed = sum(counters.get(name, 0) for name in _FREED)
         return Books(sealed, int(rows.get("receipted", 0)), counters.get("deleted_bytes", 0), int(backlog), freed)
@@ -193,7 +191,7 @@ class Oracle:
         """The end: call it when the processes have ended in order."""
         self.look()
         held = self.archived()
-        wanted = {i for i in self._owed if i not in self._replaced}
+        wanted = {i for i in self.owed if i not in self._replaced}
         return Verdict(
             segments=len(wanted),
             lost=[i for i in wanted if not self._kept(i, held)],
@@ -207,8 +205,15 @@ class Oracle:
 
     def _kept(self, segment_id: str, held: dict[str, list[Path]]) -> bool:
         """Whether it is in the archive, or, where a derived one came too late to replace them, its originals are."""
+        return segment_id in held or self._too_late(segment_id, held)
+
+    def _too_late(self, segment_id: str, held: dict[str, list[Path]]) -> bool:
         originals = self._owed[segment_id].derived_from
-        return segment_id in held or (bool(originals) and all(original in held for original in originals))
+        return bool(originals) and all(original in held for original in originals)
+
+    def _find_derived(self) -> None:
+        for path in [*self._spool.glob("[!.]*/*.mcap"), *self._graveyard.iterdir()]:
+            self._derived(path)
 
     def _derived(self, path: Path) -> None:
         """Owe a derived segment when it is first seen."""
@@ -217,11 +222,11 @@ class Oracle:
             return
         try:
             identity = derived_identity(path)
+            if identity is None:
+                return
+            data = path.read_bytes()
         except FileNotFoundError:  # gone since it was listed
             return
-        if identity is None or not identity.derived_from:
-            return
-        data = path.read_bytes()
         place = self._spool / segment_id.removeprefix(f"{self._truck}-")[:17] / f"{segment_id.removeprefix(f'{self._truck}-')[18:]}.mcap"
         originals = tuple(identity.derived_from.split())
         with self._lock:

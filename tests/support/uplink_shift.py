@@ -25,7 +25,7 @@ from hostile_link import Lane
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from uplink_faults_rig import City, Truck, end
+from uplink_faults_rig import PATIENCE_SECONDS, City, Truck, end
 from uplink_oracle import Books
 
 MINUTES = 240
@@ -56,7 +56,7 @@ class Form(NamedTuple):
 
 
 LONG_FORM = Form(0.5, 1.0, 1.0)  # 4 h take two minutes
-SHORT_FORM = Form(0.03, 10.0, 2.5)  # 7 s: a leg is to be longer than it takes to connect
+SHORT_FORM = Form(0.03, 10.0, 3.0)  # 7 s: a leg is to be longer than it takes to connect
 
 
 class Stage(NamedTuple):
@@ -145,16 +145,19 @@ def _recording(truck: Truck, every_seconds: float) -> Iterator[None]:
 
 
 def _drive(truck: Truck, what: str, seconds: float, count: _Counter) -> None:
-    link = truck.link
+    """One leg. On LTE it takes as long as it takes until something arrives: a busy machine is no dead spot."""
+    link, had = truck.link, len(truck.oracle.ever_counted)
     if what in ("tunnel", "dead spot"):
         link.dark(True)
         if what == "dead spot":
             truck.no_dns.touch()
     else:
         link.set(*(LTE if what == "LTE" else WEAK))
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(0.2, left))
+    began = time.monotonic()
+    while (took := time.monotonic() - began) < seconds or (
+        what == "LTE" and len(truck.oracle.ever_counted) == had and took < PATIENCE_SECONDS
+    ):
+        time.sleep(min(0.1, max(0.01, seconds - took)))
         count.look()
     if what == "dead spot":
         link.cut()
@@ -172,6 +175,7 @@ def shift(city: City, name: str, seed: int, form: Form = LONG_FORM) -> Shift:
         truck.start_sweeper()
         count = _Counter(truck)
         try:
+            truck.until(lambda: truck.status().get("connected"), "the first connection")
             with _recording(truck, form.seconds_a_minute * form.segment_minutes):
                 for what, takes in legs(truck.chance, form.leg_scale):
                     _drive(truck, what, takes * form.seconds_a_minute, count)

