@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from rich.console import Console
 from rich.table import Table
 
-from bench import camera, compression, decoding, fleet, image_policies, narrow_way, recording, uplink, watching
+from bench import camera, compression, decoding, fleet, image_policies, ingest, narrow_way, recording, uplink, watching
 from bench.measure import Row, number, save
 
 WIDTH = 100
@@ -24,6 +24,7 @@ PARTS: dict[str, tuple[str, Callable[[], Iterable[Row]]]] = {
     "compression": ("how many times smaller than raw int16 rows, all file bytes counted", compression.rows),
     "watching": ("events: speed over real time, CPU over the peer's", watching.rows),
     "uplink": ("verified bytes over the shaped link's capacity, and the waits of live values meanwhile", uplink.rows),
+    "ingest": ("speed of the center's ingest over that of a SHA-256 of the same bytes: above 0.5 is the bar", ingest.rows),
     "fleet": ("a hundred trucks on one hub and one center", fleet.rows),
     "decoding": ("CPU of decode(trim, raw) of one sample over that of struct.unpack of the same bytes", decoding.rows),
 }
