@@ -204,10 +204,10 @@ class Uplink:
     async def _close(self) -> None:
         self._live.close()
         try:
-            await self._ways.close()
             await self._write_status()
+            await self._ways.close()
         except (OSError, sqlite3.OperationalError) as error:
-            log.warning("last status: %s", error)
+            log.warning("last status and account of the link: %s", error)
         self._scribe.shutdown()
         self._books.close()
         self._lock.close()

@@ -25,7 +25,7 @@ from gateway.uplink_route import Routes
 
 LOOK_SECONDS = 1.0
 SETTLE_SECONDS = 0.05  # news come in bursts
-NAME_SECONDS = 60.0
+NAME_SECONDS, RETRY_SECONDS = 60.0, 1.0  # between two questions for a name that was found, and was not
 USERS = ("packed", "readings", "requested", "images")  # each has its least class in the configuration
 FREE = ("live", "events", "health")  # these use any link, budget or not
 CLASSES = {"any": ("metered", "unmetered", "depot"), "unmetered": ("unmetered", "depot"), "depot": ("depot",)}
@@ -61,6 +61,7 @@ class Ways:
         self._manager = NetworkManager(self._news.set, bus) if truck.uplink.network_manager else None
         self._address: IPv4Address | IPv6Address | None = None
         self._asked_at: float | None = None  # for the address of the name
+        self._finding: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()  # a new one for each change
         self.on_change: list[Callable[[], None]] = []
         self.now = Way()
@@ -104,9 +105,10 @@ class Ways:
                     continue
         finally:
             loop.remove_reader(self._routes.fileno())
-            if manager is not None:
-                manager.cancel()
-                await asyncio.gather(manager, return_exceptions=True)
+            for task in (manager, self._finding):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
 
     async def close(self) -> None:
         """Enter what was counted. Raises sqlite3.OperationalError."""
@@ -144,7 +146,7 @@ class Ways:
         self._news.set()
 
     async def _way(self) -> Way:
-        await self._find()
+        self._find()
         interface = self._routes.interface(self._address) if self._address is not None else None
         if interface is None:
             return Way(why=f"no way to {self._host}" if self._address else f"no address of {self._host} is known")
@@ -173,23 +175,25 @@ class Ways:
                 return number, rule
         return 0, None
 
-    async def _find(self) -> None:
-        """The hub's address."""
+    def _find(self) -> None:
+        """The hub's address; a name is asked for meanwhile, and its answer is news."""
         try:
             self._address = ip_address(self._host)
             return
         except ValueError:  # a name
             now = asyncio.get_running_loop().time()
-        if self._asked_at is not None and now - self._asked_at < NAME_SECONDS and self._address is not None:
-            return
-        if self._asked_at is not None and now - self._asked_at < LOOK_SECONDS:
-            return
-        self._asked_at = now
+        patience = RETRY_SECONDS if self._address is None else NAME_SECONDS
+        if (self._finding is None or self._finding.done()) and (self._asked_at is None or now - self._asked_at >= patience):
+            self._asked_at = now
+            self._finding = asyncio.create_task(self._resolve())
+
+    async def _resolve(self) -> None:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(self._host, None, type=socket.SOCK_STREAM)
         except OSError:  # no name service now: the last address counts, if there is one
             return
         self._address = ip_address(str(found[0][4][0]).partition("%")[0])
+        self._news.set()
 
 
 def within(hours: str, minute: int) -> bool:

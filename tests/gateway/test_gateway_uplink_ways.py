@@ -1,7 +1,9 @@
 """Which link the truck is on and who may use it: rules, hours, budgets, and the kernel's routes in a network namespace of the test."""
 
+import asyncio
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from gateway_uplink_parts import until
 
 from gateway import ledger_budgets
 from gateway.config import Truck
@@ -149,6 +152,32 @@ async def test_what_went_before_the_clock_was_known_counts_in_the_first_month_th
 async def test_without_a_way_or_an_address_nothing_begins_that_the_next_link_might_forbid(books: Books) -> None:
     ways = await looked(books, truck("no-such-host.invalid"))
     assert ways.now.interface is None and not ways.allows("images") and "no address of no-such-host.invalid" in ways.now.why
+
+
+async def test_a_hub_with_a_name_is_found_when_the_name_service_is_there_again(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [False]
+    real = socket.getaddrinfo
+
+    def lookup(host: str, *rest: object, **more: object) -> object:
+        if not there[0]:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real("127.0.0.1", *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    monkeypatch.setattr("gateway.uplink_ways.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.uplink_ways.LOOK_SECONDS", 0.1)
+    ways = Ways(truck("hub.city.test", network_manager=False), books, lambda: NOON_NS)
+    running = asyncio.create_task(ways.run())
+    await until(lambda: "no address of hub.city.test" in ways.now.why)
+    there[0] = True
+    await until(lambda: ways.now.interface == "lo")
+    there[0] = False
+    ways._asked_at = None
+    await asyncio.sleep(0.3)
+    assert ways.now.interface == "lo", "its last address counts"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await ways.close()
 
 
 async def test_an_ssid_that_nobody_can_tell_is_a_problem_in_words(books: Books) -> None:
