@@ -87,8 +87,10 @@ def _slow(segments: Segments, at: int, noise: np.random.Generator) -> None:
         values = [pb.Value(quantity=quantity, number=float(noise.normal())) for quantity in quantities]
         reading = pb.Reading(sensor=sensor, head_boot=7, boottime_ns=at, raw=os.urandom(8), values=values)
         segments.write(channels.reading_topic(sensor), at, UTC_NS + at, reading.SerializeToString())
-    place = {"latitude": 35 + at * 1e-16, "longitude": 139 + at * 1e-16, "altitude": 12.0, "speed": 5.0, "bearing": 1.0}
-    position = pb.Position(boottime_ns=at, valid=True, mode=3, utc_ns=UTC_NS + at, raw=os.urandom(92), **place)
+    position = pb.Position(
+        boottime_ns=at, valid=True, mode=3, utc_ns=UTC_NS + at, raw=os.urandom(92), latitude=35 + at * 1e-16, longitude=139 + at * 1e-16,
+        altitude=12.0, speed=5.0, bearing=1.0,
+    )  # fmt: skip
     segments.write(channels.POSITION, at, UTC_NS + at, position.SerializeToString())
     if at % (10 * SECOND) == 0:
         mapping = pb.ClockMapping(boottime_ns=at, utc_ns=UTC_NS + at, source="gnss", error_s=1e-6)

@@ -6,11 +6,13 @@ was handed over; a kill at any moment before leaves either no object under the k
 """
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from urllib.parse import unquote
 
 TABLES = "_tables"
 SCHEME = "s3://"  # of the address of an archive that is no folder
@@ -41,8 +43,8 @@ class Store(Protocol):
         """What delta-rs must know to get there."""
         ...
 
-    def sync_tables(self) -> None:
-        """Make durable what was committed to tables so far."""
+    def sync_table(self, name: str, version: int) -> None:
+        """Make durable what a version of a table has added."""
         ...
 
     def tables_there(self) -> list[str]:
@@ -106,8 +108,18 @@ class FolderStore:
     def options(self) -> dict[str, str]:
         return {}
 
-    def sync_tables(self) -> None:
-        os.sync()  # delta-rs syncs nothing; once a batch, and its files are in as many folders as there are tables
+    def sync_table(self, name: str, version: int) -> None:
+        table = Path(self.tables) / name  # delta-rs syncs nothing
+        entry = table / "_delta_log" / f"{version:020}.json"
+        folders = {entry.parent, table, table.parent}
+        for line in entry.read_text(encoding="utf-8").splitlines():
+            added = json.loads(line).get("add")
+            if added is not None:
+                path = table / unquote(added["path"])
+                sync(path)
+                folders.add(path.parent)
+        for one in (entry, *sorted(folders)):
+            sync(one)
 
     def tables_there(self) -> list[str]:
         folder = Path(self.tables)

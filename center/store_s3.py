@@ -52,7 +52,7 @@ class S3Store:
     def options(self) -> dict[str, str]:
         return dict(self._options)
 
-    def sync_tables(self) -> None:
+    def sync_table(self, name: str, version: int) -> None:
         """A PUT that was answered is durable."""
 
     def tables_there(self) -> list[str]:

@@ -4,14 +4,14 @@ A batch of segments at a time. Its steps, any of which a kill may end:
 
 1. The index names the batch: its number and its segments, in one change. From here on it is the same batch, whoever does it.
 2. Its segments are decoded. What they say about clocks goes into the index (again: no change).
-3. Table by table, its rows are committed under its number; a table that has that number is passed over. Then they are synced.
+3. Table by table, its rows are committed under its number and synced; a table that has that number is passed over.
 4. One change of the index says that its segments are tabled, ends it, and marks what has to be written again because of it.
 
 So a row is in its table once: a kill in step 3 leaves tables that have the batch and tables that do not, and the next one to come writes
 the latter. Rows whose UTC was not known, or is known better by 10 ms or more since a later statement of the same boot, and pictures whose
 fixes came later, are written again by a batch that replaces the rows of its segments in one commit a table.
 
-A power cut before that sync may leave a table's log torn, which delta-rs then refuses to read: `cruisers center rebuild`.
+A power cut between commit and sync may leave a table's log torn, which delta-rs then refuses to read: `cruisers center rebuild`.
 
 Limits: a message that stands in two segments (a disk error cut the file, and its continuation repeats the chunk) has a row of each.
 Times are in µs, for Delta has no finer ones; `boottime_ns` is exact.
@@ -68,7 +68,6 @@ class Tables:
         utc = {boot: self.books.utc(boot) for boot in {_boot(one) for one in decoded.values()}}
         rows, tabled = self._rows(batch, decoded, utc)
         touched = self._write(batch, [segment for segment in batch.segments if segment.segment_id in decoded], rows)
-        self._archive.objects.sync_tables()
         again = self.books.done(batch, tabled, touched, clock.utc_ns())
         count = sum(len(table) for table in rows.values())
         log.info("batch %d: %d segments, %d rows, %d to be written again", batch.number, len(batch.segments), count, again)

@@ -87,8 +87,10 @@ class Books:
         self._index = index
 
     def prepare(self) -> None:
-        """Make what is not there, and queue what was stored and never tabled; raises sqlite3.Error."""
-        self._index.script(SCHEMA)
+        """Make what is not there, and queue what was stored and never tabled; raises sqlite3.Error. Tables that are older than the index
+        (it was lost) hold rows that nobody knows of: they are to be emptied."""
+        new = not self._index.rows("SELECT 1 FROM sqlite_master WHERE name = 'touched'")
+        self._index.script(f"BEGIN IMMEDIATE; {SCHEMA} {f'PRAGMA user_version = {TO_BE_EMPTIED};' if new else ''} COMMIT;")
         with self._index.change() as index:
             _queue_all(index)
 

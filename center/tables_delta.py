@@ -15,7 +15,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from center.store import Store
+from center.store import Store, StoreError
 
 APP = "cruisers-tables"
 TARGET_BYTES = 256_000_000
@@ -34,7 +34,7 @@ class Delta:
     """All tables of one archive. Methods raise DeltaError, OSError."""
 
     def __init__(self, objects: Store) -> None:
-        self._root, self._options = objects.tables, objects.options
+        self._objects, self._root, self._options = objects, objects.tables, objects.options
 
     def table(self, name: str) -> DeltaTable | None:
         """A table as it is now; None if there is none."""
@@ -48,6 +48,8 @@ class Delta:
         the place of those that fulfil it, in one commit."""
         table = self.table(name)
         done = table.transaction_version(APP) if table is not None else None
+        if done is not None and done > batch:
+            raise StoreError(f"table {name} has batch {done} and the index only {batch}: an older index? cruisers center rebuild")
         if done is None or done < batch:
             properties = CommitProperties(app_transactions=[Transaction(APP, batch)])
             if table is None:
@@ -65,6 +67,9 @@ class Delta:
                     table, rows, mode="overwrite", schema_mode="merge", predicate=replaced, partition_by=["date"],
                     writer_properties=COMPRESSION, commit_properties=properties,
                 )  # fmt: skip
+        written = self.table(name)
+        if written is not None:  # also where it was passed over: a kill may have come before this
+            self._objects.sync_table(name, written.version())
 
     def compact(self, name: str, day: str) -> None:
         """Make few files of many, in one partition."""

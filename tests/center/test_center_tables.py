@@ -264,6 +264,32 @@ def test_a_segment_that_was_stored_before_there_were_tables_is_tabled(tmp_path, 
     archive.close()
 
 
+def test_an_index_that_was_lost_doubles_nothing_and_an_older_one_is_refused(tmp_path, drive):
+    archive = Archive(tmp_path / "archive")
+    keep(archive, drive.readings(0, 10, [GNSS]))
+    table_all(archive)
+    archive.close()
+    index = tmp_path / "archive" / "index.sqlite"
+    old = index.read_bytes()
+    index.unlink()
+    archive = Archive(tmp_path / "archive")
+    assert archive.adopted == 1
+    table_all(archive)
+    assert counts(archive)["sps30"] == 10
+    for start in (10, 20):
+        keep(archive, drive.readings(start, 10))
+        table_all(archive)
+    archive.close()
+    index.write_bytes(old)
+    archive = Archive(tmp_path / "archive")
+    with pytest.raises(OSError, match="cruisers center rebuild"):
+        Tables(archive).table(10)
+    Tables(archive).rebuild()
+    table_all(archive)
+    assert counts(archive)["sps30"] == 30
+    archive.close()
+
+
 def test_a_segment_whose_object_is_gone_holds_up_nothing(archive, drive):
     gone, kept = drive.readings(0, 10, [GNSS]), drive.readings(10, 10)
     keep(archive, gone)
