@@ -10,6 +10,8 @@ device, so after a break the present is read again on each; what was published a
 No loops: whatever this bridge wrote it knows by its origin and does not bring back, also after a restart: on the hub by the item's id
 (ITEM), on MQTT by the user property ORIGIN. So one device may be bridged both ways. A ring of bridges over several brokers is not known.
 
+Where one device goes both ways and both sides got a new value during a break, each ends with the other's.
+
 Limits: nodes must exist on the hub, and the bridge's account must be publisher where it writes, and member where it reads; it creates none.
 The description on MQTT has no time of its own: `create_timestamp` is that of the newest value known. Values without a time are left out.
 """
@@ -18,7 +20,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import tzinfo
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -119,21 +121,12 @@ class Bridge:
         client = await asyncio.to_thread(self._hub.client, self._user)
         async with connection(client, self._item) as lost:
             self._told("hub", None)
-            sending = asyncio.create_task(self._send_items(client))
-            attending = asyncio.create_task(self._attend(client))
-            ends: list[asyncio.Future[Any]] = [lost, sending]
-            try:
-                await asyncio.wait([*ends, attending], return_when=asyncio.FIRST_COMPLETED)
-                if attending.done() and not sending.done() and not lost.done():
-                    attending.result()
-                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                if sending.done():
-                    sending.result()
-                return f"connection lost: {await lost}"
-            finally:
-                for task in (sending, attending):
-                    task.cancel()
-                await asyncio.gather(sending, attending, return_exceptions=True)
+            return await _until_lost(lost, self._serve_hub(client))
+
+    async def _serve_hub(self, client: SoxClient) -> None:
+        """First read, then write: what waits for the hub would replace what it holds."""
+        await self._attend(client)
+        await self._send_items(client)
 
     async def _attend(self, client: SoxClient) -> None:
         """Subscribe, then read the present: the description first, for the values' scale stands in it. A device that cannot be read is
@@ -208,16 +201,7 @@ class Bridge:
             for message in self._latest.values():  # a broker that keeps them in memory has lost them
                 if message not in self._messages:
                     self._messages.put(message)
-            sending = asyncio.create_task(self._send_messages(session))
-            ends: list[asyncio.Future[Any]] = [session.lost, sending]
-            try:
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                if sending.done():
-                    sending.result()
-                return f"connection lost: {await session.lost}"
-            finally:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
+            return await _until_lost(session.lost, self._send_messages(session))
         finally:
             await session.close()
 
@@ -276,3 +260,17 @@ class Bridge:
         if (what, where) not in self._warned and len(self._warned) < WARNED_MOST:
             self._warned.add((what, where))
             log.warning("%s: %s", what.replace("_", " "), self.last[what])
+
+
+async def _until_lost(lost: asyncio.Future[Any], work: Coroutine[None, None, None]) -> str:
+    """Do `work` until the connection is lost; returns why, raises what `work` raises."""
+    working = asyncio.create_task(work)
+    try:
+        ends: list[asyncio.Future[Any]] = [lost, working]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return f"connection lost: {await lost}"
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
