@@ -59,6 +59,12 @@ def needs_ejabberd() -> None:
 
 
 @pytest.fixture(scope="session")
+def hub_class() -> type[Hub]:
+    """For fixtures that start hubs of their own."""
+    return Hub
+
+
+@pytest.fixture(scope="session")
 def hub(needs_ejabberd: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     running = Hub(tmp_path_factory.mktemp("hub"), "--trucks", "truck-1,truck-2,truck-3").wait_ready()
     yield running
