@@ -77,14 +77,16 @@ class Postgres:
             "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "", "fsync": "off", "ssl": "on",
             "ssl_cert_file": folder / "server.pem", "ssl_key_file": key,
         }  # fmt: skip
-        with open(folder / "log", "wb") as log:
-            words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-            self.process = subprocess.Popen(
-                [*AS_OTHER, tools / "postgres", "-D", folder / "data", *words], cwd=folder, stdout=log, stderr=log, start_new_session=True
-            )
+        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        self._command = [*AS_OTHER, tools / "postgres", "-D", folder / "data", *words]
+        self.start()
+
+    def start(self) -> None:
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(self._command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         until = time.monotonic() + 30
         while self.sql("postgres", "-c", "select 1", check=False).returncode:
-            assert time.monotonic() < until and self.process.poll() is None, (folder / "log").read_text("utf-8")
+            assert time.monotonic() < until and self.process.poll() is None, (self.folder / "log").read_text("utf-8")
             time.sleep(0.1)
 
     def sql(self, database: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -267,6 +269,7 @@ async def whole_way(place: City) -> None:
             assert await asyncio.to_thread(desk_without_secrets.process.wait, 90) == 2
             assert "restore its backup" in desk_without_secrets.process.stderr.read()
             await truck.publish("truck-1_data", "2", document("still here"))
+            await without_its_database_nothing_is_answered_and_with_it_all_goes_on(place, truck)
 
     with pytest.raises(HubError, match="not empty"):
         backup.restore(given, place.folder / "second", home_c)
@@ -375,6 +378,26 @@ async def a_truck_publishes_while_its_node_is_killed(truck: SoxClient, center: S
         while not heard >= set(answered[61:]):  # noqa: ASYNC110 # the center's own node lived: it hears the truck at its new place
             await asyncio.sleep(0.05)
     return set(answered)
+
+
+async def without_its_database_nothing_is_answered_and_with_it_all_goes_on(place: City, truck: SoxClient) -> None:
+    place.postgres.stop()
+    with pytest.raises(SoxError) as caught:
+        await truck.publish("truck-1_data", "3", document("lost?"))
+    print(f"without PostgreSQL: {caught.value}")
+    place.postgres.start()
+    began = time.monotonic()
+    async with asyncio.timeout(90):
+        while True:
+            try:
+                if not truck.connected:
+                    await truck.connect()
+                await truck.publish("truck-1_data", "4", document("back"))
+                break
+            except SoxError:
+                await asyncio.sleep(0.2)
+    print(f"with PostgreSQL again: published after {time.monotonic() - began:.1f} s")
+    assert [item_id for item_id, _ in await truck.items("truck-1_data")] == ["4"]
 
 
 async def objects_go_on(place: City, home: Path, truck: SoxClient, url: str, port: str) -> None:
