@@ -46,6 +46,7 @@ from sox.requests import (
     BadRequest,
     Request,
     answer_document,
+    answers_device,
     read_answer,
     read_request,
     wants_images,
@@ -68,7 +69,8 @@ class Requests:
         self, truck: config.Truck, books: Books, link: Link, back_off_first: float, answer_seconds: float = ANSWER_SECONDS
     ) -> None:
         self._requests = nodes.data(nodes.channel(truck.name, "request"))
-        self._answers = nodes.data(nodes.channel(truck.name, "answers"))
+        self._device = nodes.channel(truck.name, "answers")
+        self._answers = nodes.data(self._device)
         self._spool = Path(truck.spool)
         self._sealed_ns = int((truck.images_segment_seconds + SEALED_SECONDS) * 1e9)
         self._most_bytes = truck.spool_quota_bytes // REQUESTED_PART
@@ -95,6 +97,7 @@ class Requests:
             try:
                 await client.subscribe(self._requests)
                 items = await client.items(self._requests)
+                await self._describe(client)
                 await self._adopt(client, {item_id for item_id, _ in items})
             except SoxError as error:
                 failures += 1
@@ -105,6 +108,13 @@ class Requests:
             for item_id, element in items:
                 self.item(self._requests, item_id, element)
             await self._link.lost(client)
+
+    async def _describe(self, client: SoxClient) -> None:
+        """Who answers, with a rising id: that of an older item would leave the older one in the node."""
+        node = nodes.meta(self._device)
+        known = max((int(item_id) for item_id, _ in await client.items(node) if item_id.isdecimal()), default=0)
+        number = await self._books(Ledger.reserve_ids, known + 1, 1)
+        await client.publish(node, str(number), answers_device(self._device))
 
     async def _adopt(self, client: SoxClient, asked: set[str]) -> None:
         """Requests that the ledger does not know and that are answered for good on the hub: a ledger was begun anew."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from gateway_request_parts import HOME, east_of_home, way
@@ -21,6 +22,7 @@ from gateway import config, uplink_requests, uplink_requests_answer
 from gateway.clock import boottime_ns
 from gateway.ledger import LEDGER_NAME, Ledger, kernel_boot_id
 from gateway.recorder_call import Ear
+from gateway.uplink import Pace, Uplink
 from gateway.uplink_books import Books
 from gateway.uplink_link import Link
 from gateway.uplink_requests import Requests
@@ -28,9 +30,9 @@ from gateway.uplink_requests_look import Looking
 from gateway.uplink_scan import describe, scan
 from sox import nodes
 from sox.client import SoxClient
-from sox.documents import TransducerValue, data_document, xep0082
-from sox.requests import BOOKMARK, DONE, FOUND, IMAGES, REFUSED, SENDING, Answer, Place, Request
-from sox.segments import Receipt
+from sox.documents import TransducerValue, data_document, parse_device, xep0082
+from sox.requests import ANSWERED, BOOKMARK, DONE, FOUND, IMAGES, REFUSED, SENDING, Answer, Place, Request
+from sox.segments import STORED, Receipt, read_announcement, receipt_document
 
 pytestmark = pytest.mark.timeout(60)
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +133,41 @@ async def first(center: SoxClient, name: str, state: str = "") -> Answer:
     answers: list[Answer] = []
     await follow(center, TRUCK, name, answers.append, lambda answer: not state or answer.state == state)
     return answers[-1]
+
+
+async def test_the_whole_uplink_sends_what_was_asked_for_over_a_link_that_other_images_may_not_use(
+    hub: dict[str, Any], center: SoxClient, tmp_path: Path
+) -> None:
+    made = [images(tmp_path, number, number * 100.0, size=200) for number in range(1, 6)]
+    where = config.Hub(hub["domain"], hub["host"], hub["c2s_port"], hub["ca_file"], str(Path(hub["secrets"], TRUCK)))
+    links = config.Uplink(network_manager=False, images="depot")
+    uplink = Uplink(
+        config.Truck(name=TRUCK, spool=str(tmp_path), live_socket=str(tmp_path / "live"), hub=where, uplink=links),
+        Pace(back_off_first=0.1, look_seconds=0.1),
+    )
+    announced: list[str] = []
+
+    async def receipt(node: str, item_id: str, element: ET.Element) -> None:
+        if node == nodes.data(nodes.channel(TRUCK, "segments")):
+            said = read_announcement(item_id, element)
+            announced.append(item_id)
+            document = receipt_document(Receipt(item_id, STORED, said.sha256, said.size, ""), NOW)
+            await center.publish(nodes.data(nodes.channel(TRUCK, "receipts")), item_id, document)
+
+    center.on_item(receipt)
+    await center.subscribe(nodes.data(nodes.channel(TRUCK, "segments")))
+    running = asyncio.create_task(uplink.run())
+    window = {"from_utc_ns": UTC_NS + 300 * SECOND, "to_utc_ns": UTC_NS + 400 * SECOND}
+    await ask(center, TRUCK, request("whole", **window, asked_utc_ns=time.time_ns()))
+    answers: list[Answer] = []
+    await asyncio.wait_for(follow(center, TRUCK, "whole", answers.append, lambda answer: answer.sent_segments == 2), 40)
+    assert announced == made[2:4] and [one.segment_id for one in answers[-1].sent] == made[2:4]
+    [(_, meta)] = await center.items(nodes.meta(nodes.channel(TRUCK, "answers")))
+    assert [transducer.id for transducer in parse_device(meta).transducers] == list(ANSWERED)
+    uplink.stop()
+    await asyncio.wait_for(running, 20)
+    states = json.loads((tmp_path / "uplink.json").read_text("utf-8"))
+    assert states["segments"]["receipted"] == 2 and states["segments"]["sealed"] == 3
 
 
 async def test_images_of_a_place_are_found_sent_first_and_followed_until_all_are_receipted(truck: OnTruck, center: SoxClient) -> None:
