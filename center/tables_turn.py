@@ -47,11 +47,13 @@ def _work(archive: Archive, settings: Settings, stopping: threading.Event) -> No
 
     from center.tables import Stopped, Tables
 
+    tables: Tables | None = None
     while not stopping.is_set():
         try:
             with turn(archive) as ours:
                 if ours:
-                    _turn(Tables(archive, stopping.is_set), settings, stopping)
+                    tables = tables or Tables(archive, stopping.is_set)
+                    _table(tables, settings)
         except Stopped:
             return
         except (OSError, DeltaError, sqlite3.Error) as error:
@@ -61,11 +63,9 @@ def _work(archive: Archive, settings: Settings, stopping: threading.Event) -> No
         stopping.wait(settings.every_s)
 
 
-def _turn(tables: "Tables", settings: Settings, stopping: threading.Event) -> None:
-    """While it is our turn: each `every_s` all that waits, in batches, and the tables tidied."""
-    while not stopping.is_set():
-        waiting = sum(tables.books.waiting())
-        while waiting > 0 and (done := tables.table(settings.segments)):
-            waiting -= done
-        tables.tidy(settings.compact_every_s, settings.keep_hours)
-        stopping.wait(settings.every_s)
+def _table(tables: "Tables", settings: Settings) -> None:
+    """All that waits now, in batches, and the tables tidied."""
+    waiting = sum(tables.books.waiting())
+    while waiting > 0 and (done := tables.table(settings.segments)):
+        waiting -= done
+    tables.tidy(settings.compact_every_s, settings.keep_hours)

@@ -243,7 +243,7 @@ def _show(answer: "Answer", json_out: bool) -> None:
 def _text(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return "" if value is None else str(value).lower()
-    return f"{value:.6g}" if isinstance(value, float) and abs(value) < 1e5 else str(_plain(value))
+    return f"{value:.9g}" if isinstance(value, float) else str(_plain(value))
 
 
 def _plain(value: object) -> object:

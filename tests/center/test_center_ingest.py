@@ -5,12 +5,13 @@ import contextlib
 import ssl
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
-from center_keeping import Drive, Made, Said
+from center_keeping import Drive, Made, Said, keep
 
 from center.archive import Archive
 from center.ingest_desk import SOCKET_NAME, Desk, WorkerError, short_path
@@ -235,6 +236,19 @@ async def test_what_is_no_worker_is_cut_and_harms_nobody(tmp_path, maker):
                 assert await reader.read() == b""
             writer.close()
         assert desk.names == []
+
+
+def test_tables_are_rebuilt_beside_a_worker_that_is_running(city, tmp_path):
+    for start in (0, 10):
+        keep(city.archive, Drive(tmp_path / f"spool{start}", boot=f"{start:08d}").readings(start, 10))
+    city.start("one")
+    deadline = time.monotonic() + 60
+    while tabled(city.archive) < 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    command = [sys.executable, "-m", "cruisers", "center", "rebuild", "--config", str(city.config)]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    assert tabled(city.archive) == 20
 
 
 def test_two_processes_have_incoming_folders_of_their_own_and_one_that_is_gone_leaves_nothing(tmp_path):
