@@ -18,6 +18,7 @@ from gateway.uplink_socket import short_path
 
 SOCKET_NAME = "recorder.sock"
 ANSWER_SECONDS = 3.0  # handing over to the writer takes no disk; a machine under load takes its time
+LOOK_SECONDS = 0.2  # between two looks whether to end
 DETAIL_MOST = 200  # characters
 _DATAGRAM_BYTES = 4096
 
@@ -57,47 +58,37 @@ def mark(spool: Path | str, source: str, detail: str = "", seconds: float = ANSW
 
 
 class Ear:
-    """The recorder's end: a thread that calls `bookmark(source, detail)` for every call, which returns whether it was taken.
-
-    Raises OSError where the socket cannot be made; then nobody can call, and nothing else is lost."""
+    """The recorder's end: `bookmark(source, detail)` is called for every call, and returns whether it was taken."""
 
     def __init__(self, spool: Path, bookmark: Callable[[str, str], bool]) -> None:
-        self._path = spool / SOCKET_NAME
+        self._spool = spool
         self._bookmark = bookmark
         self.malformed = 0
-        self._path.unlink(missing_ok=True)  # a killed recorder's
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            with short_path(spool, SOCKET_NAME) as path:
-                self._socket.bind(path)
-                os.chmod(path, 0o600)
-        except OSError:
-            self._socket.close()
-            raise
-        self._ending = False
-        self._thread = threading.Thread(target=self._listen, name="ear", daemon=True)
-        self._thread.start()
 
-    def close(self) -> None:
-        """Nobody is heard any more."""
-        self._ending = True
-        self._path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
-        self._thread.join()
-        self._socket.close()
-
-    def _listen(self) -> None:
-        while not self._ending:
-            datagram, caller = self._socket.recvfrom(_DATAGRAM_BYTES)
-            if not datagram:
-                continue  # the end, or nothing
+    def run(self, stop: threading.Event) -> None:
+        """Listen until `stop` is set. Raises OSError where the socket cannot be made, and what `bookmark` raises."""
+        path = self._spool / SOCKET_NAME
+        path.unlink(missing_ok=True)  # a killed recorder's
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+            with short_path(self._spool, SOCKET_NAME) as short:
+                listening.bind(short)
+                os.chmod(short, 0o600)
             try:
-                call = msgspec.json.decode(datagram, type=Call)
-            except msgspec.DecodeError as error:
-                self.malformed += 1
-                log.warning("a call that says nothing: %s", error)
-                continue
-            taken = self._bookmark(call.bookmark.source, call.bookmark.detail[:DETAIL_MOST])
-            with contextlib.suppress(OSError):  # the caller did not wait
-                self._socket.sendto(msgspec.json.encode({"taken": taken}), socket.MSG_DONTWAIT, caller)
+                listening.settimeout(LOOK_SECONDS)
+                while not stop.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        self._answer(listening, *listening.recvfrom(_DATAGRAM_BYTES))
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _answer(self, listening: socket.socket, datagram: bytes, caller: str | None) -> None:
+        try:
+            call = msgspec.json.decode(datagram, type=Call)
+        except msgspec.DecodeError as error:
+            self.malformed += 1
+            log.warning("a call that says nothing: %s", error)
+            return
+        taken = self._bookmark(call.bookmark.source, call.bookmark.detail[:DETAIL_MOST])
+        if caller is not None:
+            with contextlib.suppress(OSError):  # who did not wait
+                listening.sendto(msgspec.json.encode({"taken": taken}), socket.MSG_DONTWAIT, caller)

@@ -4,9 +4,11 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from gateway_request_parts import listening
 
 from gateway.recorder_call import DETAIL_MOST, SOCKET_NAME, Ear, mark
 from gateway.uplink_socket import short_path
@@ -17,15 +19,9 @@ Listen = Callable[[Callable[[str, str], bool]], Ear]
 
 @pytest.fixture
 def listen(tmp_path: Path) -> Iterator[Listen]:
-    ears: list[Ear] = []
-
-    def make(bookmark: Callable[[str, str], bool]) -> Ear:
-        ears.append(Ear(tmp_path, bookmark))
-        return ears[-1]
-
-    yield make
-    for ear in ears:
-        ear.close()
+    with ExitStack() as ends:
+        yield lambda bookmark: ends.enter_context(listening(tmp_path, bookmark))
+    assert not (tmp_path / SOCKET_NAME).exists()
 
 
 def test_a_mark_reaches_the_recorder_and_its_answer_comes_back(tmp_path: Path, listen: Listen) -> None:
@@ -65,6 +61,6 @@ def test_a_recorder_that_does_not_answer_holds_nobody_up(tmp_path: Path, listen:
 def test_a_call_that_says_nothing_is_counted_and_the_next_one_heard(tmp_path: Path, listen: Listen) -> None:
     ear = listen(lambda source, detail: True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller, short_path(tmp_path, SOCKET_NAME) as path:
-        for datagram in (b"full", b'{"reboot": {}}', b'{"bookmark": {"source": 1}}', b""):
+        for datagram in (b"full", b'{"reboot": {}}', b'{"bookmark": {"source": 1}}', b"", b'{"bookmark": {"source": "x"}}'):
             caller.sendto(datagram, path)
-    assert mark(tmp_path, "center") is None and ear.malformed == 3
+    assert mark(tmp_path, "center") is None and ear.malformed == 4, "what nobody waits for is taken, too"

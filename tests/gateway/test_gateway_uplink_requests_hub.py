@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from gateway_request_parts import HOME, east_of_home, way
+from gateway_request_parts import HOME, east_of_home, listening, way
 from gateway_sweeper_parts import UTC_NS, images
 from gateway_uplink_parts import until
 
@@ -21,7 +21,6 @@ from center.requests import ask, asked, follow
 from gateway import config, uplink_requests, uplink_requests_answer
 from gateway.clock import boottime_ns
 from gateway.ledger import LEDGER_NAME, Ledger, kernel_boot_id
-from gateway.recorder_call import Ear
 from gateway.uplink import Pace, Uplink
 from gateway.uplink_books import Books
 from gateway.uplink_link import Link
@@ -196,24 +195,23 @@ async def test_a_request_is_done_once_however_often_it_is_read_also_after_the_le
     truck: OnTruck, center: SoxClient, hub: dict[str, Any]
 ) -> None:
     marks: list[str] = []
-    ear = Ear(truck.spool, lambda source, detail: marks.append(f"{source} {detail}") is None)
-    await ask(center, TRUCK, request("once", BOOKMARK))
-    assert (await first(center, "once")).state == DONE and marks == ["center once"]
-    answered = truck.requests.answered
-    client = await truck.link.client()
-    await client.disconnect()
-    await until(lambda: truck.link.connects == 2)
-    await ask(center, TRUCK, request("once", BOOKMARK))  # and once more by the center
-    await ask(center, TRUCK, request("next", BOOKMARK))
-    assert (await first(center, "next")).state == DONE and marks == ["center once", "center next"]
-    assert truck.requests.answered == answered + 1
-    await truck.stop()
-    (truck.spool / LEDGER_NAME).unlink()
-    anew = OnTruck(hub, truck.spool).start()
-    await ask(center, TRUCK, request("last", BOOKMARK))
-    assert (await first(center, "last")).state == DONE and marks == ["center once", "center next", "center last"]
-    await anew.stop()
-    ear.close()
+    with listening(truck.spool, lambda source, detail: marks.append(f"{source} {detail}") is None):
+        await ask(center, TRUCK, request("once", BOOKMARK))
+        assert (await first(center, "once")).state == DONE and marks == ["center once"]
+        answered = truck.requests.answered
+        client = await truck.link.client()
+        await client.disconnect()
+        await until(lambda: truck.link.connects == 2)
+        await ask(center, TRUCK, request("once", BOOKMARK))  # and once more by the center
+        await ask(center, TRUCK, request("next", BOOKMARK))
+        assert (await first(center, "next")).state == DONE and marks == ["center once", "center next"]
+        assert truck.requests.answered == answered + 1
+        await truck.stop()
+        (truck.spool / LEDGER_NAME).unlink()
+        anew = OnTruck(hub, truck.spool).start()
+        await ask(center, TRUCK, request("last", BOOKMARK))
+        assert (await first(center, "last")).state == DONE and marks == ["center once", "center next", "center last"]
+        await anew.stop()
 
 
 async def test_what_cannot_be_followed_is_refused_in_words_and_an_answer_is_repeated_until_the_hub_has_it(

@@ -1,7 +1,9 @@
 """What the tests of requests share: segments that say where the truck was, and a ledger that was looked through."""
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from gateway_sweeper_parts import FOLDER, SECOND, UTC_NS, seal
@@ -9,6 +11,7 @@ from gateway_sweeper_parts import FOLDER, SECOND, UTC_NS, seal
 from gateway import ledger_requests
 from gateway.depots import EARTH
 from gateway.ledger import Ledger
+from gateway.recorder_call import SOCKET_NAME, Ear
 from gateway.uplink_requests_look import Unreadable, look
 from logbook import channels
 from logbook.schemas.cruisers_pb2 import Position
@@ -51,6 +54,22 @@ def look_through(spool: Path, ledger: Ledger) -> None:
                 ledger_requests.looked(ledger, segment.segment_id, 0, None, [])
                 continue
             ledger_requests.looked(ledger, segment.segment_id, seen.images, seen.times, seen.points)
+
+
+@contextmanager
+def listening(spool: Path, bookmark: Callable[[str, str], bool]) -> Iterator[Ear]:
+    """The recorder's end of its socket, in a thread as the recorder's supervisor gives it."""
+    (spool / SOCKET_NAME).unlink(missing_ok=True)
+    ear, stop = Ear(spool, bookmark), threading.Event()
+    thread = threading.Thread(target=ear.run, args=(stop,))
+    thread.start()
+    while thread.is_alive() and not ((spool / SOCKET_NAME).exists() and (spool / SOCKET_NAME).stat().st_mode & 0o777 == 0o600):
+        stop.wait(0.005)
+    try:
+        yield ear
+    finally:
+        stop.set()
+        thread.join()
 
 
 def asking(
