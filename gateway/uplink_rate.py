@@ -16,7 +16,7 @@ values wait for those 41 ms. Queues of less than the target on slow links are us
 from collections import deque
 
 TARGET_SECONDS = 0.15  # of waiting in the link
-EMPTY_SECONDS = 0.03  # of waiting are noise
+EMPTY_SECONDS = 0.06  # of waiting are noise: of the event loops and processors on the way
 SETTLE_SECONDS = 0.4  # and two round trips
 PING_SECONDS = 0.1
 WINDOW_SECONDS = 15.0
