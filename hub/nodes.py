@@ -75,12 +75,14 @@ async def ensure_nodes(admin: SoxClient, trucks: Iterable[str], given: Rights = 
 
 
 async def take_rights(admin: SoxClient, account: str, trucks: Iterable[str]) -> None:
-    """Leave `account` no right on any node of `trucks`; what it published stays. Raises SoxError."""
+    """Leave `account` no right and no subscription on any node of `trucks`; what it published stays. Raises SoxError."""
     jid = address(account, admin.domain)
     for node in (node for truck in trucks for node in nodes_of(truck)):
         try:
             if jid in await admin.affiliations(node.name):
                 await admin.set_affiliations(node.name, {jid: "none"})
+            subscribed = await admin.subscribers(node.name)
+            await admin.end_subscriptions(node.name, {full: subid for full, subid in subscribed.items() if _bare(full) == jid})
         except SoxError as error:
             if error.condition != "item-not-found":  # a node that was never made
                 raise
@@ -97,6 +99,13 @@ async def _ensure(admin: SoxClient, node: Node) -> None:
         held: Mapping[str, str] = await admin.affiliations(node.name)
         taken = {jid: "none" for jid in held if jid not in rights and jid != admin.jid}
         await admin.set_affiliations(node.name, taken | rights)
+        if node.config["access_model"] == "whitelist":  # ejabberd goes on telling, and lets read, who subscribed while it was open
+            subscribed = await admin.subscribers(node.name)
+            await admin.end_subscriptions(node.name, {jid: subid for jid, subid in subscribed.items() if _bare(jid) not in rights})
+
+
+def _bare(jid: str) -> str:
+    return jid.partition("/")[0]
 
 
 def _config(max_items: int, opened: bool) -> dict[str, object]:

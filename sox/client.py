@@ -153,6 +153,20 @@ class SoxClient:
         answer = await self._request("get", _own(_own_child("affiliations", node)))
         return {found.get("jid", ""): found.get("affiliation", "") for found in answer.iter(f"{{{OWNER}}}affiliation")}
 
+    async def subscribers(self, node: str) -> dict[str, str]:
+        """Who is subscribed to `node` (owner only), as {JID: id of the subscription}."""
+        answer = await self._request("get", _own(_own_child("subscriptions", node)))
+        return {found.get("jid", ""): found.get("subid", "") for found in answer.iter(f"{{{OWNER}}}subscription")}
+
+    async def end_subscriptions(self, node: str, subscribed: Mapping[str, str]) -> None:
+        """End the subscriptions {JID: id} of others (owner only): who lost the right to read would go on being told else."""
+        if subscribed:
+            ends = [
+                ET.Element(f"{{{OWNER}}}subscription", {"jid": jid, "subscription": "none", "subid": subid})
+                for jid, subid in subscribed.items()
+            ]
+            await self._request("set", _own(_own_child("subscriptions", node, *ends)))
+
     async def delete_node(self, node: str) -> None:
         """Delete `node` and its items (owner only)."""
         await self._request("set", _own(_own_child("delete", node)))

@@ -140,7 +140,7 @@ def test_a_reader_reads_what_it_was_given_and_can_do_nothing_else(hub):
     assert reader == "reader-map"
 
     async def work(reader: SoxClient, truck: SoxClient) -> None:
-        for node in ("truck-1_meta", "truck-1_data", "truck-1_packed_data", "truck-1_events_data"):
+        for node in ("truck-1_meta", "truck-1_data", "truck-1_packed_data", "truck-1_events_meta"):
             await truck.publish(node, "r", document())
             await reader.subscribe(node)
             assert "r" in await ids(reader, node)
@@ -178,8 +178,16 @@ def test_open_data_is_read_by_everyone_and_nothing_beside_it(hub):
         assert await ids(other, "truck-1_packed_data") == ["o"]
         for channel in ("segments", "receipts", "request", "answers", "events", "health"):
             assert await refused(other.items(f"truck-1_{channel}_data")) == "not-allowed", channel
+        told: list[str] = []
+        other.on_item(lambda node, item_id, element: told.append(item_id))
+        await other.subscribe("truck-1_data")
         await changes.open_data(hub.home, ["truck-1"], packed=False, opened=False)
-        assert await refused(other.items("truck-1_data")) == "not-allowed"
+        told.clear()
+        for node in ("truck-1_meta", "truck-1_data"):
+            assert await refused(other.items(node)) == "not-allowed", node
+        await truck.publish("truck-1_data", "closed", document())
+        await asyncio.sleep(0.3)
+        assert told == [], "a subscription from when it was open tells nothing any more"
 
     run(hub, ["truck-2", "truck-1"], work)
 

@@ -93,6 +93,13 @@ def test_a_reader_of_a_federated_city_gets_what_it_was_given_and_no_more(cities)
         center.upload = f"upload.{A}"
         with pytest.raises(SoxError, match=r"forbidden|not-allowed|remote-server|timeout"):
             await center.upload_slot("a", 10)
+        # Back: what it subscribed to tells nothing any more.
+        await changes.revoke(cities.a.home, f"center@{B}")
+        with pytest.raises(SoxError, match="not-allowed"):
+            await center.items("truck-1_data")
+        await truck.publish("truck-1_data", "4", document())
+        await asyncio.sleep(0.5)
+        assert got.empty()
         await truck.disconnect()
         await center.disconnect()
 
