@@ -309,6 +309,26 @@ async def test_a_broker_that_is_killed_gets_everything_again_when_it_is_back(
     own.stop()
 
 
+async def test_a_hub_that_refuses_is_told_and_tried_again_while_the_broker_is_heard(
+    hub: dict[str, Any], broker: Mosquitto, keio: Keio, tmp_path: Path
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("guess")
+    wrong = {**hub, "secrets": str(tmp_path)}
+    (tmp_path / "bridge").symlink_to(password)
+    running = Running(wrong, Broker("127.0.0.1", broker.port), ["truck-1"], ["hut"])
+    await until(lambda: running.bridge.problems["broker"] is None and "not-authorized" in str(running.bridge.problems["hub"]))
+    keio.publish("hut", keios(temp="while the hub was away"))
+    await until(lambda: running.bridge.status()["waiting_to_sox"] >= 1)
+    await asyncio.to_thread(shutil.copy, Path(hub["secrets"], "bridge"), password)
+    await running.connected()
+    await until(lambda: running.bridge.counts["to_mqtt"] >= 1 and not running.bridge.status()["waiting_to_sox"])
+    center = account(hub, "center").client("center")
+    await center.connect()
+    assert parse_data((await center.items(nodes.data("hut")))[-1][1])[0].typed == "while the hub was away"
+    await center.disconnect()
+
+
 async def test_a_broker_with_tls_and_passwords_is_logged_in_to_and_a_wrong_one_is_told(hub: dict[str, Any], tmp_path: Path) -> None:
     tls = Path(hub["ca_file"]).parent
     passwords = tmp_path / "passwords"
