@@ -21,7 +21,7 @@ from logbook.export_clock import NANO, Statement, Utc
 APART_NS = 10 * NANO  # logbook/export_gpx.py: fixes further apart say nothing of what is between
 HELD_S = 180.0  # pictures wait so long for the readings of their time, which are sealed a minute later
 RETIMED_NS = 10_000_000  # rows whose UTC is wrong by more are written again: a sample of the IMU
-READINGS_BYTES = 64_000_000  # of a batch: some 100 segments, which become 50 times as much in memory
+READINGS_BYTES = 10_000_000  # of a batch: the minute of a hundred trucks, which takes some 350 MB of memory
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS to_table (segment_id TEXT PRIMARY KEY, again INTEGER NOT NULL) STRICT;

@@ -130,7 +130,8 @@ def told(decoded: Decoded, statements: list[Statement], restated: list[Restated]
 
 
 def timed(rows: pa.RecordBatch, utc: Utc) -> pa.Table:
-    """Rows with their UTC, as Delta has them: `date` behind the other columns, times in µs, no unsigned numbers."""
+    """Rows with their UTC, as Delta has them: `date` behind the other columns, times in µs, no unsigned numbers. Texts that repeat
+    themselves stay dictionaries on the way: as strings the names of truck, boot and segment alone would be half of a batch."""
     moments = utc.of(rows.column("boottime_ns").to_numpy())
     unknown = moments == 0
     time = pa.array(moments // 1000, pa.int64(), mask=unknown).cast(pa.timestamp("us", "UTC"))
@@ -144,8 +145,6 @@ def timed(rows: pa.RecordBatch, utc: Utc) -> pa.Table:
 
 def _plain(array: pa.Array) -> pa.Array:
     kind = array.type
-    if pa.types.is_dictionary(kind):
-        return array.cast(kind.value_type)
     if pa.types.is_unsigned_integer(kind):
         return array.cast(pa.int64())
     if pa.types.is_list(kind):
