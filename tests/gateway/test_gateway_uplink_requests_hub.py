@@ -200,14 +200,12 @@ async def test_a_request_is_done_once_however_often_it_is_read_also_after_the_le
     with listening(truck.spool, lambda source, detail: marks.append(f"{source} {detail}") is None):
         await ask(center, TRUCK, request("once", BOOKMARK))
         assert (await first(center, "once")).state == DONE and marks == ["center once"]
-        answered = truck.requests.answered
         client = await truck.link.client()
         await client.disconnect()
         await until(lambda: truck.link.connects == 2)
         await ask(center, TRUCK, request("once", BOOKMARK))  # and once more by the center
         await ask(center, TRUCK, request("next", BOOKMARK))
         assert (await first(center, "next")).state == DONE and marks == ["center once", "center next"]
-        assert truck.requests.answered == answered + 1
         await truck.stop()
         (truck.spool / LEDGER_NAME).unlink()
         anew = OnTruck(hub, truck.spool).start()

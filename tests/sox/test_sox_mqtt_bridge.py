@@ -97,7 +97,7 @@ class Keio:
         self._client.loop_stop()
 
 
-async def until(condition: Callable[[], object], seconds: float = 8) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  other processes' doings have no event
             await asyncio.sleep(0.02)
@@ -110,6 +110,21 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     running = Mosquitto(tmp_path_factory.mktemp("broker") / "mosquitto")
     yield running
     running.stop()
+
+
+@pytest.fixture
+def start_broker(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    """Start a broker of the test's own; it is stopped at the end if it still runs."""
+    started: list[Mosquitto] = []
+
+    def start(*settings: str) -> Mosquitto:
+        started.append(Mosquitto(tmp_path / "mosquitto", *settings))
+        return started[-1]
+
+    yield start
+    for own in started:
+        if own.process.poll() is None:
+            own.stop()
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +293,7 @@ async def test_what_the_bridge_wrote_it_does_not_bring_back_also_after_a_restart
     third = await Running(hub, where, ["hut"], ["hut"]).connected()
     await until(lambda: third.bridge.counts["echoes"] >= 2)
     keio.publish("hut", keios(temp="end"))
-    await until(lambda: on_hub[-1:] == ["end"])
+    await until(lambda: on_hub[-1:] == ["end"] and keio.newest("hut") == keios(temp="end"))
     assert on_hub[seen:] == ["end"], "what the broker retained of ours was known by its origin"
     assert [payload for topic, payload, _ in keio.heard[heard:] if topic == "hut"] == [keios(temp="end")]
     await third.stop()
@@ -286,9 +301,10 @@ async def test_what_the_bridge_wrote_it_does_not_bring_back_also_after_a_restart
 
 
 async def test_a_broker_that_is_killed_gets_everything_again_when_it_is_back(
-    hub: dict[str, Any], truck: SoxClient, tmp_path: Path, broker: Mosquitto
+    hub: dict[str, Any], truck: SoxClient, start_broker: Callable[..., Mosquitto]
 ) -> None:
-    own = Mosquitto(tmp_path / "own")
+    await truck.publish(nodes.meta("truck-1"), "9", device_document("truck-1", TABLE, name="Truck 1"))
+    own = start_broker()
     running = await Running(hub, Broker("127.0.0.1", own.port), ["truck-1"], [], most=5).connected()
     await truck.publish(nodes.data("truck-1"), "10", values(seen="0"))
     await until(lambda: running.bridge.counts["to_mqtt"] >= 1 and not running.bridge.status()["waiting_to_mqtt"])
@@ -305,13 +321,12 @@ async def test_a_broker_that_is_killed_gets_everything_again_when_it_is_back(
     seen = [payload["seen"]["raw_value"] for topic, payload, _ in late.heard if topic == "truck-1"]
     assert seen == sorted(seen), "in order"
     late.close()
-    await running.stop()
-    own.stop()
 
 
 async def test_a_hub_that_refuses_is_told_and_tried_again_while_the_broker_is_heard(
-    hub: dict[str, Any], broker: Mosquitto, keio: Keio, tmp_path: Path
+    hub: dict[str, Any], broker: Mosquitto, keio: Keio, truck: SoxClient, tmp_path: Path
 ) -> None:
+    await truck.publish(nodes.data("truck-1"), "7", values(seen="1"))
     password = tmp_path / "password"
     password.write_text("guess")
     wrong = {**hub, "secrets": str(tmp_path)}
@@ -329,15 +344,16 @@ async def test_a_hub_that_refuses_is_told_and_tried_again_while_the_broker_is_he
     await center.disconnect()
 
 
-async def test_a_broker_with_tls_and_passwords_is_logged_in_to_and_a_wrong_one_is_told(hub: dict[str, Any], tmp_path: Path) -> None:
+async def test_a_broker_with_tls_and_passwords_is_logged_in_to_and_a_wrong_one_is_told(
+    hub: dict[str, Any], start_broker: Callable[..., Mosquitto], tmp_path: Path
+) -> None:
     tls = Path(hub["ca_file"]).parent
     passwords = tmp_path / "passwords"
     making = ["mosquitto_passwd", "-b", "-c", str(passwords), "bridge", "secret"]
     await asyncio.to_thread(subprocess.run, making, check=True, capture_output=True)
-    broker = Mosquitto(
-        tmp_path / "tls", "allow_anonymous false", f"password_file {passwords}",
-        f"certfile {tls / 'server.pem'}", f"keyfile {tls / 'server-key.pem'}",
-    )  # fmt: skip
+    broker = start_broker(
+        "allow_anonymous false", f"password_file {passwords}", f"certfile {tls / 'server.pem'}", f"keyfile {tls / 'server-key.pem'}"
+    )
     (tmp_path / "password").write_text("secret\n")
     (tmp_path / "wrong").write_text("guess\n")
     (tmp_path / "ca.pem").write_bytes(b"")
