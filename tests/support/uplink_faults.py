@@ -10,6 +10,7 @@ table."""
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,7 @@ class Row(NamedTuple):
 def one(city: City, case: Case, name: str, seed: int, *, short: bool = False) -> Row:
     """One run of a fault, from a truck that begins its shift to its orderly end. The city leads objects where the case wants them."""
     recovered, problems = None, []
-    with Truck(city, name, seed, quota_bytes=case.quota_bytes, short=short) as truck:
+    with Truck(city, name, seed, quota_bytes=case.quota_bytes, uplink=case.uplink, short=short) as truck:
         truck.seal(BEFORE)
         truck.start()
         try:
@@ -154,11 +155,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="the rows as JSON on stdout, the table on stderr")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="an empty folder for spools, archive and logs; they stay")
     options = parser.parse_args(arguments)
-    cases = [case for case in CASES if options.only in case.name or options.only == case.kind]
+    kinds = {case.kind for case in CASES}
+    cases = [case for case in CASES if options.only == case.kind or (options.only not in kinds and options.only in case.name)]
     whole_shift = options.only in SHIFT
     if not cases and not whole_shift:
         print(f"faults-uplink: no row with {options.only!r}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order: hub, center and trucks are ended too
     console = Console(stderr=options.json, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     with tempfile.TemporaryDirectory(prefix="faults-uplink-") as folder:
         rows, driven = everything(cases, options.seed, options.keep or Path(folder), Console(stderr=True), whole_shift=whole_shift)

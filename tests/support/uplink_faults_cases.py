@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hostile_link import Lane
-from uplink_faults_rig import DOWN, SHORT, UP, Truck, end
+from uplink_faults_rig import DOWN, RULES, SHORT, UP, Truck, end
 
 LONG = 2.5 * SHORT.ping + SHORT.stall  # every watchdog has noticed
 STATUSES = (301, 302, 401, 403, 408, 409, 412, 413, 429, 500, 502, 503)
@@ -22,6 +22,7 @@ class Case(NamedTuple):
     name: str
     fault: Callable[[Truck], None]
     quota_bytes: int = 10**12
+    uplink: str = ""  # of the truck's configuration
 
 
 def _nothing(truck: Truck) -> None:
@@ -109,6 +110,26 @@ def _accept_then_close(truck: Truck) -> None:
     truck.link.closing(False)
 
 
+def _metered(truck: Truck) -> None:
+    """The depot's Wi-Fi gives way to LTE in the middle of an image, which must stop within a second."""
+    for _ in truck.turns(3):
+        truck.interface.write_text("wlan0")
+        truck.link.set(up=UP._replace(rate=2e6))
+        truck.seal(1, "images", 2_000_000)
+        uploading = truck.until(lambda: (truck.status().get("uploading") or {}).get("sent", 0) > 200_000, "an image under way")
+        truck.pause(min(uploading, 0.5))
+        truck.interface.write_text("wwan0")
+        truck.pause(1.5)  # a second, and what lies in the queue by then
+        before = truck.link.counts()["up"]
+        truck.pause(1.5)
+        moved = truck.link.counts()["up"] - before
+        if moved > 30_000:
+            raise RuntimeError(f"{moved} bytes within 1.5 s, a second and a half after the link turned metered")
+        truck.seal(1, "readings")
+    truck.link.set(UP, DOWN)
+    truck.interface.write_text("wlan0")
+
+
 def _put(behaviour: str) -> Callable[[Truck], None]:
     def fault(truck: Truck) -> None:
         truck.city.web.plan("PUT", [behaviour] * 3)
@@ -170,6 +191,14 @@ def _kill_center(truck: Truck) -> None:
         truck.city.kill_center()
         truck.pause(0, 0.5)
         truck.city.start_center()
+
+
+def _kill_worker(truck: Truck) -> None:
+    """The process that fetches, verifies and stores for the center."""
+    for _ in truck.turns(4):
+        truck.seal(3)
+        truck.pause(0.05, 0.6)
+        truck.until(truck.city.kill_workers, "a worker to kill")
 
 
 def _kill_hub(truck: Truck) -> None:
@@ -239,6 +268,7 @@ CASES = [
     Case(LINK, "long tunnel, connections gone", _forgetful_tunnel),
     Case(LINK, "DNS fails", _no_dns),
     Case(LINK, "accept, then close", _accept_then_close),
+    Case(LINK, "turns metered within an image", _metered, uplink=RULES),
     Case(LINK, "uplink killed, 6 times", _kill_uplink),
     Case(LINK, "uplink stopped in order, frozen", _stopped_in_order),
     Case(LINK, "ledger lost, twice", _lost_ledger),
@@ -269,6 +299,7 @@ CASES = [
     Case(HTTP, "GET answered by noise", _get("noise")),
     Case(HTTP, "all of it at random", _random_http),
     Case(KILLS, "center killed, 4 times", _kill_center),
+    Case(KILLS, "center's worker killed, 4 times", _kill_worker),
     Case(KILLS, "ejabberd killed, twice", _kill_hub),
     Case(KILLS, "all three killed at random", _kill_all),
 ]

@@ -34,6 +34,15 @@ NAME = "hub.city.test"  # what the truck's configuration calls the hub: a name, 
 # The product's are 1, 60, 15, 20, 30, 600, 1 s and 6 h: a run waits for several of them, one after the other.
 SHORT = Times(back_off_first=0.1, back_off_most=1.0, stall=1.5, ping=1.5, request=3.0, repeat=2.0, look=0.1, set_aside=3.0)
 UP = DOWN = Lane(rate=30e6, latency=0.01)
+# Classes of links by the name of the interface (Truck.interface), for the configuration's table [uplink].
+RULES = """images = "depot"
+[[uplink.rules]]
+link = "metered"
+interface = "wwan*"
+[[uplink.rules]]
+link = "depot"
+interface = "wlan*"
+"""
 BOOT = "aaaaaaaa-bbbbbbbb"
 UTC_NS = 1_800_000_000_000_000_000
 START_SECONDS = 60.0
@@ -109,6 +118,14 @@ class City:
         """SIGKILL."""
         assert self.center is not None
         kill(self.center)
+
+    def kill_workers(self) -> int:
+        """SIGKILL to the workers that the center has started; how many there were."""
+        assert self.center is not None
+        pids = Path(f"/proc/{self.center.pid}/task/{self.center.pid}/children").read_text().split()
+        for pid in pids:
+            os.kill(int(pid), signal.SIGKILL)
+        return len(pids)
 
     def lead(self, by_web: bool) -> None:
         """From now on objects go to the hostile web server, or to the hub's own; the center is started anew."""

@@ -25,20 +25,12 @@ from hostile_link import Lane
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from uplink_faults_rig import PATIENCE_SECONDS, City, Truck, end
+from uplink_faults_rig import PATIENCE_SECONDS, RULES, City, Truck, end
 from uplink_oracle import Books
 
 MINUTES = 240
 IMAGES_BYTES = 100_000
 QUOTA = 0.6  # of the images of a shift
-RULES = """images = "depot"
-[[uplink.rules]]
-link = "metered"
-interface = "wwan*"
-[[uplink.rules]]
-link = "depot"
-interface = "wlan*"
-"""
 LTE = Lane(2e6, 0.04, loss=0.002, stall=0.1), Lane(4e6, 0.04)
 WEAK = Lane(300e3, 0.15, loss=0.05, stall=0.3), Lane(600e3, 0.15, loss=0.05, stall=0.3)
 WIFI = Lane(60e6, 0.003), Lane(60e6, 0.003)
