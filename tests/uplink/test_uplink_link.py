@@ -163,5 +163,5 @@ def test_connections_are_reset_at_a_random_byte_or_on_request_or_closed_at_once(
 def test_where_nobody_listens_the_truck_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         target = ("127.0.0.1", gone.getsockname()[1])
-    with HostileLink([target]) as link, dial(link) as end, pytest.raises(ConnectionResetError):
+    with HostileLink([target]) as link, pytest.raises(ConnectionResetError), dial(link) as end:
         end.recv(1)
