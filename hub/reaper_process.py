@@ -2,14 +2,27 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 
 AGAIN_SECONDS = 5.0  # between two starts of one that ends by itself
 STOP_SECONDS = 10.0
 
 
-async def keep_reaper(home: Path, ready: Path, docroot: Path | None = None) -> None:
-    """Runs `python -m hub.reaper` for the hub in `home` until cancelled; it ends with us, however we end (PDEATHSIG)."""
+@asynccontextmanager
+async def reaper_beside(home: Path, ready: Path, docroot: Path | None = None) -> AsyncIterator[None]:
+    """`python -m hub.reaper` for the hub in `home` while the block lasts; it ends with us, however we end (PDEATHSIG)."""
+    keeping = asyncio.ensure_future(_keep(home, ready, docroot))
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def _keep(home: Path, ready: Path, docroot: Path | None) -> NoReturn:
     place = ["--docroot", str(docroot)] if docroot is not None else []
     while True:
         process = await asyncio.create_subprocess_exec(

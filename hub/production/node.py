@@ -27,27 +27,37 @@ REFUSED = "refused"  # a file: why erl ended itself
 NEW = "new"  # a file: the secrets were made by a start that has not succeeded yet
 
 # erl runs -s and -eval in order. Before ejabberd starts: join a running node. ejabberd's own join starts it at the end, which fails here,
-# where nothing it needs runs yet; so nobody is served before the node has joined. Afterwards: whether it has.
-_JOIN = """
+# where nothing it needs runs yet; so nobody is served before the node has joined. Afterwards: whether it is one with all that run.
+_RUNNING = """
     Running = fun(Node) -> net_adm:ping(Node) =:= pong andalso
         lists:keymember(ejabberd, 1, rpc:call(Node, application, which_applications, [], 5000)) end,
+"""
+_JOIN = (
+    _RUNNING
+    + """
     Peers = [list_to_atom(Name) || Name <- string:tokens(os:getenv("CRUISERS_PEERS"), " ")],
     Find = fun Find(Turns) -> case lists:filter(Running, Peers) of
         [Node | _] -> atom_to_list(Node);
         [] when Turns =< 1 -> "";
         [] -> timer:sleep(250), Find(Turns - 1) end end,
     Found = Find(list_to_integer(os:getenv("CRUISERS_TURNS"))),
-    os:putenv("CRUISERS_JOINED", Found),
     case {Found, os:getenv("CRUISERS_ALONE")} of
         {"", "no"} -> file:write_file(os:getenv("CRUISERS_REFUSED"), "no other node runs: start the first one"), halt(3);
         {"", "yes"} -> ok;
         {Master, _} -> ejabberd_cluster_mnesia:join(list_to_atom(Master)) end.
 """
-_JOINED = """
-    case os:getenv("CRUISERS_JOINED") of
-        "" -> ok;
-        Joined -> true = lists:member(list_to_atom(Joined), ejabberd_cluster:get_nodes()) end.
+)
+_JOINED = (
+    _RUNNING
+    + """
+    Strangers = [Other || Other <- [list_to_atom(Name) || Name <- string:tokens(os:getenv("CRUISERS_OTHERS"), " ")],
+        Running(Other), not lists:member(Other, ejabberd_cluster:get_nodes())],
+    case Strangers of
+        [] -> ok;
+        _ -> file:write_file(os:getenv("CRUISERS_REFUSED"), io_lib:format(
+            "~p runs, but not as one with this node: ~s", [hd(Strangers), os:getenv("CRUISERS_REMOVE")])), halt(3) end.
 """
+)
 _GUARD = """
     {ok, Ours} = file:list_dir(os:getenv("CRUISERS_SECRETS")),
     Theirs = [User || {User, _} <- ejabberd_auth:get_users(list_to_binary(os:getenv("CRUISERS_DOMAIN")))],
@@ -56,6 +66,8 @@ _GUARD = """
             "the database has accounts and this node no secrets: restore its backup, or name an empty database"), halt(3);
         _ -> ok end.
 """
+_MNESIA = "Failed to start Erlang application 'mnesia'"  # what ejabberd says where the running nodes have another schema
+_REMOVE = "remove db/ in this node's folder and start it again (what lasts is in PostgreSQL)"
 _DONE = """
     ok = file:write_file(os:getenv("CRUISERS_REGISTERED"), <<>>).
 """
@@ -82,6 +94,8 @@ class ClusterNode(Ejabberd):
         except HubError as error:
             if refused.exists():
                 raise HubError(refused.read_text("utf-8")) from error
+            if _MNESIA in (self._home / "log" / "console.log").read_text("utf-8", "replace"):
+                raise HubError(f"{self._home / 'db'} is of another cluster, or damaged: {_REMOVE}") from error
             raise
         (self._home / NEW).unlink(missing_ok=True)
 
@@ -99,8 +113,11 @@ class ClusterNode(Ejabberd):
     def _environment(self, configuration: Path, registered: Path) -> dict[str, str]:
         known = (self._home / "db" / "schema.DAT").exists()
         desk = self._city.is_desk(self._node)
+        others = " ".join(other.erlang for other in self._city.others(self._node))
         return super()._environment(self._home / "cluster.yml", registered) | {
-            "CRUISERS_PEERS": "" if known else " ".join(other.erlang for other in self._city.others(self._node)),
+            "CRUISERS_OTHERS": others,
+            "CRUISERS_REMOVE": _REMOVE,
+            "CRUISERS_PEERS": "" if known else others,
             "CRUISERS_TURNS": str(1 if known or desk else WAIT_SECONDS * 4),
             "CRUISERS_ALONE": "yes" if known or desk else "no",
             "CRUISERS_NEW": "yes" if (self._home / NEW).exists() else "no",

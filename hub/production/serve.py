@@ -5,8 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 from hub import accounts, certificates, rights
@@ -17,7 +16,7 @@ from hub.local import LocalCommands
 from hub.nodes import ensure_nodes
 from hub.production.city import City, Node
 from hub.production.node import ClusterNode, prepare
-from hub.reaper_process import keep_reaper
+from hub.reaper_process import reaper_beside
 from hub.running import own
 from sox.client import SoxClient
 from sox.errors import SoxError
@@ -53,7 +52,7 @@ async def serve(home: Path, ready: Path, city: City, node: Node) -> int:
             held.tell(info)
             _announce(ready, info)
             ended = asyncio.ensure_future(server.wait())
-            async with _reaper(home, ready, city, node):
+            async with reaper_beside(home, ready, city.upload_folder) if city.is_desk(node) else nullcontext():
                 await asyncio.wait([ended, told], return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 print(f"hub: ejabberd ended by itself (exit code {ended.result()}): see {home / 'log'}", file=sys.stderr)
@@ -62,20 +61,6 @@ async def serve(home: Path, ready: Path, city: City, node: Node) -> int:
         finally:
             _withdraw(ready)
             await server.stop()
-
-
-@asynccontextmanager
-async def _reaper(home: Path, ready: Path, city: City, node: Node) -> AsyncIterator[None]:
-    """The desk's reaper, for the folder of all nodes."""
-    if not city.is_desk(node):
-        yield
-        return
-    reaping = asyncio.ensure_future(keep_reaper(home, ready, city.upload_folder))
-    try:
-        yield
-    finally:
-        reaping.cancel()
-        await asyncio.gather(reaping, return_exceptions=True)
 
 
 def _announce(ready: Path, info: dict[str, object]) -> None:

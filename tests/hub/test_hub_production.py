@@ -29,7 +29,7 @@ from sox.documents import TransducerValue, data_document, parse_data
 from sox.segments import STORED, Announcement, Receipt, announcement_document, receipt_document
 from sox.transfer import TransferError, fetch, put_file
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)  # the long form on a busy machine takes minutes
 ROOT = Path(__file__).resolve().parents[2]
 DOMAIN = "cruisers.test"
 ADDRESSES = ("127.0.0.1", "127.0.0.2")
@@ -118,13 +118,18 @@ class Process:
                 await asyncio.sleep(0.05)
         return json.loads(self.ready.read_text("utf-8"))
 
-    def stop(self) -> int:
+    def tell(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
-        if self.process.stderr is not None:
-            self.process.stderr.close()
-        return code
+
+    def stop(self) -> None:
+        self.tell()
+        try:
+            self.process.wait(60)
+        finally:
+            self.process.kill()  # its ejabberd and reaper end with it
+            if self.process.stderr is not None:
+                self.process.stderr.close()
 
 
 def free_ports(count: int) -> list[int]:
@@ -193,10 +198,12 @@ def a_city() -> Iterator[City]:
     try:
         yield made
     finally:
-        for process in made.started:
-            process.stop()
-        postgres.stop()
-        shutil.rmtree(folder)
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, folder)
+            stack.callback(postgres.stop)
+            for process in made.started:
+                process.tell()
+                stack.callback(process.stop)
 
 
 @pytest.fixture
@@ -270,6 +277,7 @@ async def whole_way(place: City) -> None:
             assert "restore its backup" in desk_without_secrets.process.stderr.read()
             await truck.publish("truck-1_data", "2", document("still here"))
             await without_its_database_nothing_is_answered_and_with_it_all_goes_on(place, truck)
+            await a_node_that_knows_another_cluster_does_not_serve_beside_this_one(place, city_file)
 
     with pytest.raises(HubError, match="not empty"):
         backup.restore(given, place.folder / "second", home_c)
@@ -398,6 +406,20 @@ async def without_its_database_nothing_is_answered_and_with_it_all_goes_on(place
                 await asyncio.sleep(0.2)
     print(f"with PostgreSQL again: published after {time.monotonic() - began:.1f} s")
     assert [item_id for item_id, _ in await truck.items("truck-1_data")] == ["4"]
+
+
+async def a_node_that_knows_another_cluster_does_not_serve_beside_this_one(place: City, city_file: Path) -> None:
+    for process in place.started:
+        process.tell()
+    for process in place.started:
+        await asyncio.to_thread(process.stop)
+    shutil.rmtree(place.folder / "a" / "db")  # as after a restore
+    await place.start("a", city_file).until_ready()
+    stranger = place.start("b", city_file)
+    assert await asyncio.to_thread(stranger.process.wait, 90) == 2
+    assert "remove db/" in stranger.process.stderr.read()
+    shutil.rmtree(place.folder / "b" / "db")
+    await place.start("b", city_file).until_ready()
 
 
 async def objects_go_on(place: City, home: Path, truck: SoxClient, url: str, port: str) -> None:

@@ -19,6 +19,7 @@ import pytest
 from hub.reaper import Reaper, Settings, main
 from hub.reaper_decide import BAR_SECONDS
 from hub.reaper_folder import owner_of
+from hub.reaper_process import reaper_beside
 from sox.client import SoxClient
 from sox.segments import REFUSED, STORED, Announcement, Receipt, announcement_document, receipt_document
 from sox.transfer import put_file
@@ -364,6 +365,27 @@ def test_the_process_may_be_killed_and_goes_on_where_it_was(in_city):
         assert status["pid"] == process.pid and status["deleted"]["receipted"]["objects"] >= 1
 
     in_city(work)
+
+
+def test_beside_a_hub_a_reaper_that_ends_is_started_again_and_none_is_left_after_it(hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hub.reaper_process.AGAIN_SECONDS", 0.01)
+    told: list[str] = []
+
+    def said() -> str:
+        told.append(capsys.readouterr().err)
+        return "".join(told)
+
+    async def work() -> None:
+        async with reaper_beside(tmp_path / "home", hub.ready):
+            await until(lambda: "exit code 2" in said())  # it has no folder of uploads
+            (tmp_path / "home" / "upload").mkdir(parents=True)
+            await until((tmp_path / "home" / "reaper.json").exists)
+            pid = json.loads((tmp_path / "home" / "reaper.json").read_text("utf-8"))["pid"]
+            os.kill(pid, 0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
