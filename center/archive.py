@@ -19,20 +19,17 @@ leaves an object without row (`_heal` adopts it). Two processes that store the s
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import secrets
-import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from center import clock, samples
+from center.archive_folders import HeldByAnother, alone, incoming
 from center.archive_index import Counts, Index, Stored
 from center.store import FolderStore, Kept, Store, StoreError, free_bytes, key_of
 from logbook import channels, reader
@@ -53,13 +50,13 @@ class Archive:
 
     def __init__(self, place: str | Path | Store, quarantine_bytes: int = QUARANTINE_BYTES, state: Path | None = None) -> None:
         """As its center: open or make the archive and bring index and objects together; raises ArchiveError."""
-        self._open(place, quarantine_bytes, state, alone=True)
+        self._open(place, quarantine_bytes, state, center=True)
 
     @classmethod
     def join(cls, place: str | Path | Store, quarantine_bytes: int = QUARANTINE_BYTES, state: Path | None = None) -> "Archive":
         """As one of its workers, beside its center; raises ArchiveError."""
         joined = cls.__new__(cls)
-        joined._open(place, quarantine_bytes, state, alone=False)
+        joined._open(place, quarantine_bytes, state, center=False)
         return joined
 
     @classmethod
@@ -76,20 +73,22 @@ class Archive:
         looking._incoming = Path(looking._opened.enter_context(tempfile.TemporaryDirectory(prefix="cruisers-")))
         return looking
 
-    def _open(self, place: str | Path | Store, quarantine_bytes: int, state: Path | None, alone: bool) -> None:
+    def _open(self, place: str | Path | Store, quarantine_bytes: int, state: Path | None, center: bool) -> None:
         self.objects, self.folder = _objects(place, state)
         self._quarantine = self.folder / "_quarantine"
         self._quarantine_bytes = quarantine_bytes
         with contextlib.ExitStack() as opened:
             try:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                if alone:
-                    opened.enter_context(_alone(self.folder / "_lock"))
+                if center:
+                    opened.enter_context(alone(self.folder / "_lock"))
                 self.objects.prepare()
                 self._quarantine.mkdir(exist_ok=True)
-                self._incoming = opened.enter_context(_incoming(self.folder / "_incoming"))
+                self._incoming = opened.enter_context(incoming(self.folder / "_incoming"))
                 self.index = opened.enter_context(contextlib.closing(Index(self.folder)))
-                self.adopted, self.vanished = self._heal() if alone else (0, 0)
+                self.adopted, self.vanished = self._heal() if center else (0, 0)
+            except HeldByAnother as error:
+                raise ArchiveError(f"archive {self.folder}: another center works in it") from error
             except (OSError, sqlite3.Error) as error:
                 raise ArchiveError(f"archive {self.folder}: {_words(error)}") from error
             self._opened = opened.pop_all()
@@ -271,53 +270,6 @@ def _objects(place: str | Path | Store, state: Path | None) -> tuple[Store, Path
 
 def _words(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold the archive as its center: two would hand out the same work and answer it twice. Raises ArchiveError, OSError."""
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArchiveError(f"archive {lock.parent}: another center works in it") from error
-        yield
-
-
-@contextlib.contextmanager
-def _incoming(folder: Path) -> Iterator[Path]:
-    """A folder of this process's own below `folder`, locked while the context lasts; those of processes that are gone are removed."""
-    folder.mkdir(exist_ok=True)
-    for left in folder.iterdir():
-        if left.is_dir():
-            _remove_if_left(left)
-        else:
-            left.unlink(missing_ok=True)
-    while True:
-        own = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
-        own.mkdir()
-        try:
-            descriptor = os.open(own, os.O_RDONLY)
-        except FileNotFoundError:
-            continue  # another process found it before it was locked
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if own.is_dir():
-                yield own
-                shutil.rmtree(own, ignore_errors=True)
-                return
-        finally:
-            os.close(descriptor)
-
-
-def _remove_if_left(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError, BlockingIOError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(descriptor)
 
 
 def _object(announcement: Announcement) -> tuple[str, str, str]:
