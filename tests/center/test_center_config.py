@@ -59,3 +59,16 @@ def test_the_command_ends_with_2_and_one_line_before_anything_is_started(tmp_pat
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert result.stderr.startswith("center: ")
     assert not (tmp_path / "archive").exists()
+
+
+def test_an_archive_on_s3_needs_a_folder_for_its_state_and_keys_are_never_quoted(tmp_path):
+    on_s3 = GOOD.replace('"archive"', '"s3://bucket/city"')
+    with pytest.raises(ConfigError, match="needs `state`"):
+        load(write(tmp_path, on_s3))
+    keys = tmp_path / "keys.toml"
+    keys.write_text('secret = "hush"\n')
+    center = load(write(tmp_path, f'state = "{tmp_path}"\n{on_s3}\n[s3]\nkey_file = "{keys}"\n'))
+    with pytest.raises(ConfigError) as caught:
+        center.store()
+    assert str(keys) in str(caught.value)
+    assert "hush" not in str(caught.value)
