@@ -31,10 +31,12 @@ def root() -> None:
 
 @app.command("mqtt")
 def mqtt_command(
-    hub_config: Annotated[Path, typer.Option(metavar="FILE", help="TOML file with [hub] (the center's will do), perhaps [bridge].")],
+    hub_config: Annotated[
+        Path, typer.Option(metavar="FILE", help="TOML file with a table `hub` (the center's will do), perhaps one `bridge`.")
+    ],
     broker: Annotated[str, typer.Option(metavar="HOST[:PORT]", help="The MQTT broker.")],
     trucks: Annotated[str, typer.Option(help="Names of devices, separated by commas. Default: the file's.")] = "",
-    to: Annotated[Way | None, typer.Option(help="Which way. Default: [bridge] of the file, else mqtt.")] = None,
+    to: Annotated[Way | None, typer.Option(help="Which way. Default: the file's table `bridge`, else mqtt.")] = None,
     user: Annotated[str | None, typer.Option(help="The bridge's account on the hub. Default: the file's.")] = None,
     password_file: Annotated[Path | None, typer.Option(help="Its password. Default: the file's.")] = None,
     zone: Annotated[str, typer.Option(help="Of the times on MQTT, which have none.")] = "Asia/Tokyo",
