@@ -22,7 +22,6 @@ configuration (also: a second uplink on the same spool). Of several trucks all b
 import asyncio
 import logging
 import os
-import signal
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
@@ -40,6 +39,7 @@ from gateway.uplink_arguments import Parser, seconds
 from gateway.uplink_books import Books
 from gateway.uplink_bulk import Bulk
 from gateway.uplink_desk import Desk
+from gateway.uplink_fleet import CannotStart, together
 from gateway.uplink_joined import Common, parts
 from gateway.uplink_link import Link
 from gateway.uplink_lock import InUse, lock
@@ -361,55 +361,18 @@ def _check(truck: config.Truck) -> None:
         raise config.ConfigError(f"spool {truck.spool}: {error.strerror}") from error
 
 
-class _CannotStart(Exception):
-    """Which truck and why, in one line; `code` is the exit code."""
-
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        self.code = code
-
-
 def _make(path: str) -> Uplink:
-    """The uplink of a configuration file; raises _CannotStart."""
+    """The uplink of a configuration file; raises CannotStart."""
     try:
         truck = config.load(path)
         _check(truck)
         return Uplink(truck)
     except config.ConfigError as error:
-        raise _CannotStart(str(error) if path in str(error) else f"{path}: {error}", 2) from error
+        raise CannotStart(str(error) if path in str(error) else f"{path}: {error}", 2) from error
     except (LiveError, InUse) as error:
-        raise _CannotStart(f"{path}: {error.strerror if isinstance(error, LiveError) and error.strerror else error}", 2) from error
+        raise CannotStart(f"{path}: {error.strerror if isinstance(error, LiveError) and error.strerror else error}", 2) from error
     except (sqlite3.Error, OSError) as error:
-        raise _CannotStart(f"{path}: spool {truck.spool}: {error}", 1) from error
-
-
-async def _main(paths: list[str], drain_seconds: float) -> None:
-    """All of them until SIGTERM, or until a fault in this program ends one: then it ends the others. Raises _CannotStart."""
-    uplinks: list[Uplink] = []
-    try:
-        for path in paths:
-            uplinks.append(_make(path))
-    except BaseException:
-        for uplink in uplinks:
-            uplink.abandon()
-        raise
-
-    def stop() -> None:
-        for uplink in uplinks:
-            uplink.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
-    async with asyncio.TaskGroup() as group:
-        for uplink in uplinks:
-            group.create_task(_run(uplink, drain_seconds))
-
-
-async def _run(uplink: Uplink, drain_seconds: float) -> None:
-    try:
-        await uplink.run(drain_seconds)
-    except (sqlite3.Error, OSError) as error:
-        raise _CannotStart(f"{uplink.name}: {error}", 1) from error
+        raise CannotStart(f"{path}: spool {truck.spool}: {error}", 1) from error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -419,14 +382,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--drain", type=seconds, default=0.0, metavar="SECONDS", help="at SIGTERM, first deliver what is sealed")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    code = 0
-    try:
-        asyncio.run(_main(options.config, options.drain))
-    except* _CannotStart as group:
-        for error in group.exceptions:
-            print(error, file=sys.stderr)
-            code = max(code, getattr(error, "code", 1))
-    return code
+    return together(_make, options.config, options.drain)
 
 
 if __name__ == "__main__":
