@@ -48,6 +48,8 @@ def backup(city: City, home: Path, target: Path) -> dict[str, int]:
         parts = {}
         for name in (DATABASE, DESK):
             os.chmod(target / name, 0o600)
+            with open(target / name, "rb") as part:
+                os.fsync(part.fileno())
             sizes[name] = (target / name).stat().st_size
             parts[name] = {"size": sizes[name], "sha256": _sha256(target / name)}
         _synced(target / MANIFEST, json.dumps({"domain": city.domain, "parts": parts}, indent=1) + "\n")
