@@ -78,7 +78,8 @@ class Postgres:
             "ssl_cert_file": folder / "server.pem", "ssl_key_file": key,
         }  # fmt: skip
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        self._command = [*AS_OTHER, tools / "postgres", "-D", folder / "data", *words]
+        # PDEATHSIG: a test that is killed leaves no database behind
+        self._command = ["setpriv", "--pdeathsig", "INT", *AS_OTHER[1:], tools / "postgres", "-D", folder / "data", *words]
         self.start()
 
     def start(self) -> None:
