@@ -4,6 +4,7 @@ its own; and what stands behind them: who finds events in what they write, and w
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from gateway.box import Box
 from gateway.box_count import newest
@@ -25,6 +26,7 @@ from gateway.journal import Entry, Journal
 from gateway.own_parts import OwnParts
 from gateway.positions import Positions
 from gateway.receiver import Receiver
+from gateway.recorder_call import Ear
 from gateway.snapshot import Snapshot
 from gateway.supervision import Supervisor
 from gateway.travel import Travel
@@ -77,6 +79,7 @@ class Sources:
         ignition: Callable[[bool], None],
     ) -> None:
         self._events = Events(journal, snapshot)
+        self._calls = Ear(Path(config.spool), self._events.bookmark)
         self._watch = Watch(config, self._events, journal, snapshot)
         self._inputs = Inputs(config.inputs, self._events, journal, snapshot, ignition) if config.inputs is not None else None
         since = {topic: message.log_time for topic, message in before.items()}
@@ -121,6 +124,7 @@ class Sources:
     def start(self, supervisor: Supervisor, stop: threading.Event) -> None:
         """Each on its own thread, until `stop` is set."""
         supervisor.start(WATCH, self._watch.run, stop)
+        supervisor.start("calls", self._calls.run, stop)
         if self._inputs is not None:
             supervisor.start(INPUTS, self._inputs.run, stop)
         if self._link is not None:

@@ -12,14 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import paho.mqtt.client
+from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from sox.errors import SoxError
-
-mqtt: Any = paho.mqtt.client  # types-paho-mqtt describes paho 1.6; 2.x has types of its own, which it hides
 
 QOS = 2
 ORIGIN = "sox-origin"
