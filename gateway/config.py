@@ -172,8 +172,8 @@ LeastClass = Literal["any", "unmetered", "depot"]
 
 
 class LinkRule(msgspec.Struct, forbid_unknown_fields=True):
-    """What class a link is: the first rule that fits holds (gateway/uplink_ways.py). `interface` and `ssid` are shell patterns; `hours` is a
-    window of the truck's UTC day, as "13:00-21:00" (it may pass midnight). A link whose `monthly_bytes` are used up carries live values
+    """What class a link is: the first rule that fits holds (gateway/uplink_ways.py). `interface` and `ssid` are shell patterns; `hours` is
+    a window of the truck's UTC day, as "13:00-21:00" (it may pass midnight). A link whose `monthly_bytes` are used up carries live values
     and events only until the month (UTC) is over."""
 
     link: LinkClass

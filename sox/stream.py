@@ -33,6 +33,7 @@ CONNECT_SECONDS = 15.0  # TCP, TLS, SCRAM (4096 rounds of a hash in Python) and 
 REQUEST_SECONDS = 30.0  # a publish of 250 kB at 100 kbit/s takes 20 s
 PING_SECONDS = 20.0  # a listener notices a dead link within twice this
 CLOSE_SECONDS = 2.0
+NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 8: the delay between two attempts
 MECHANISMS = frozenset({"SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-512-PLUS"})
 
 CLIENT = "jabber:client"
@@ -68,6 +69,19 @@ class _Connection(ClientXMPP):
             self.abort()
             return
         super().data_received(data)
+
+    async def _attempt_connection(self, host: str, port: int, tls: bool, server_hostname: str | None) -> bool:
+        """A name of a hub with several nodes has several addresses: slixmpp's own waits for the kernel's time-out at one that does not
+        answer (a machine that lost its power); here the next is tried after NEXT_ADDRESS_SECONDS (RFC 8305). `tls`: see Stream, never."""
+        self.event_when_connected = "connected"
+        if self._current_connection_attempt is None:
+            return False
+        try:
+            await self.loop.create_connection(lambda: self, host, port, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS)
+        except OSError as error:
+            self.event("connection_failed", error)
+            return False
+        return True
 
     def abort(self) -> None:
         """Drops the connection at once. slixmpp's own closes first and then aborts, and after a second close the TLS transport of Python
