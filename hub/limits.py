@@ -14,7 +14,7 @@ MAX_STANZA = 524_288  # bytes: twice a full pubsub payload (250,000) with its en
 PING_SECONDS = 60  # a session that does not answer is ended, so that its account counts as away
 # From TCP accepted to logged in. The truck gives up after 15 s (sox.stream), so nobody honest is cut, and a slow loris holds a
 # connection no longer than this.
-NEGOTIATION_SECONDS = 20
+NEGOTIATION_SECONDS = 16
 
 
 class Rate(NamedTuple):

@@ -52,7 +52,6 @@ def honest(hub, loris) -> Iterator[Honest]:
 
 @pytest.fixture(autouse=True)
 def honest_trucks_go_on(honest) -> Iterator[None]:
-    honest.goes_on()
     yield
     honest.goes_on()
 

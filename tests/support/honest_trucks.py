@@ -13,7 +13,7 @@ NODE = "truck-3_data"
 
 
 class Honest:
-    """truck-3 publishes some 20 values a second, the center gets them. Start and stop; `goes_on()` in between."""
+    """truck-3 publishes some 40 values a second, the center gets them. Start and stop; `goes_on()` in between."""
 
     def __init__(self, hub: Any) -> None:
         self._truck: SoxClient = hub.client("truck-3")
@@ -36,13 +36,13 @@ class Honest:
         self._thread.join(SECONDS)
         assert not self._thread.is_alive()
 
-    def goes_on(self, count: int = 3) -> None:
+    def goes_on(self, count: int = 2) -> None:
         """Returns when `count` values that were published after the call have come, on the connections that stood from the start."""
         wanted, until = self.sent + count, time.monotonic() + SECONDS
         while self.received < wanted:
             assert not self.trouble, self.trouble
             assert time.monotonic() < until, f"{self.received} of {wanted} within {SECONDS:g} s"
-            time.sleep(0.01)
+            time.sleep(0.005)
 
     async def _work(self) -> None:
         for who, client in (("truck", self._truck), ("center", self._center)):
@@ -58,7 +58,7 @@ class Honest:
                 self.sent += 1
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 self._standing.set()
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.02)
         except Exception as error:  # noqa: BLE001 - told by goes_on()
             self.trouble.append(repr(error))
         finally:
