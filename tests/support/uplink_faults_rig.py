@@ -190,13 +190,13 @@ class Truck:
             made.add(self.oracle.owe(seal(self.spool, self.name, self.number, kind, size, self.chance)))
         return made
 
-    def start(self) -> None:
-        """Start the uplink."""
+    def start(self, drain_seconds: float = 20) -> None:
+        """Start the uplink; told to end, it has so long to deliver what is sealed."""
         way = {
             "ports": {self.city.info["c2s_port"]: self.link.ports[0], self.city.info["http_port"]: self.link.ports[1]},
             "name": NAME, "no_dns": str(self.no_dns), "interface": str(self.interface),
         }  # fmt: skip
-        command = ["-m", "gateway.uplink", str(self.config), "--drain", "20"]
+        command = ["-m", "gateway.uplink", str(self.config), "--drain", str(drain_seconds)]
         self.process = run(command, self.folder / "uplink.log", way, self.city.times)
 
     def kill(self) -> None:

@@ -11,8 +11,8 @@ carries the readings several times over and could carry a part of the images, wh
 The name of the interface is what the kernel says to the uplink (uplink_faults_process.py answers that call from a file). The truck's disk
 is too small for a day of images (QUOTA of them fits), so the real sweeper deletes what was receipted and thins what is not sent; what the
 thinned segments hold is owed in the place of their originals. Legs of the drive are drawn from the seed: good and weak LTE, tunnels (the
-connections live), dead spots (they are gone, and no name resolves until a while after). At the end of the shift ignition goes off: the
-uplink is ended in order and started again in the depot."""
+connections live), dead spots (they are gone, and no name resolves). In one leg uplink and sweeper are killed. At the end of the shift
+ignition goes off: the uplink is ended in order and started again in the depot."""
 
 import random
 import threading
@@ -25,11 +25,12 @@ from hostile_link import Lane
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from uplink_faults_rig import PATIENCE_SECONDS, RULES, City, Truck, end
+from uplink_faults_rig import PATIENCE_SECONDS, RULES, City, Truck, end, kill
 from uplink_oracle import Books
 
 MINUTES = 240
 IMAGES_BYTES = 100_000
+KILLED_AT = 3  # the leg at whose beginning uplink and sweeper are killed
 QUOTA = 0.6  # of the images of a shift
 LTE = Lane(2e6, 0.04, loss=0.002, stall=0.1), Lane(4e6, 0.04)
 WEAK = Lane(300e3, 0.15, loss=0.05, stall=0.3), Lane(600e3, 0.15, loss=0.05, stall=0.3)
@@ -48,7 +49,7 @@ class Form(NamedTuple):
 
 
 LONG_FORM = Form(0.5, 1.0, 1.0)  # 4 h take two minutes
-SHORT_FORM = Form(0.03, 10.0, 3.0)  # 7 s: a leg is to be longer than it takes to connect
+SHORT_FORM = Form(0.025, 12.0, 5.0)  # 6 s, and what LTE needs to connect; few legs
 
 
 class Stage(NamedTuple):
@@ -157,19 +158,29 @@ def _drive(truck: Truck, what: str, seconds: float, count: _Counter) -> None:
     truck.no_dns.unlink(missing_ok=True)
 
 
+def _kill_and_start(truck: Truck) -> None:
+    assert truck.sweeper is not None
+    truck.kill()
+    kill(truck.sweeper)
+    truck.start(drain_seconds=1)
+    truck.start_sweeper()
+
+
 def shift(city: City, name: str, seed: int, form: Form = LONG_FORM) -> Shift:
     """One shift of a truck that has nothing else to do."""
     quota = int(QUOTA * MINUTES / form.segment_minutes * IMAGES_BYTES)
     problems, took = [], None
     with Truck(city, name, seed, quota_bytes=quota, uplink=RULES, up=LTE[0], down=LTE[1]) as truck:
         truck.interface.write_text("wwan0")
-        truck.start()
+        truck.start(drain_seconds=1)  # the images wait for the depot all the same
         truck.start_sweeper()
         count = _Counter(truck)
         try:
             truck.until(lambda: truck.status().get("connected"), "the first connection")
             with _recording(truck, form.seconds_a_minute * form.segment_minutes):
-                for what, takes in legs(truck.chance, form.leg_scale):
+                for number, (what, takes) in enumerate(legs(truck.chance, form.leg_scale)):
+                    if number == KILLED_AT:
+                        _kill_and_start(truck)
                     _drive(truck, what, takes * form.seconds_a_minute, count)
                     count.over(what, takes)
             before = [segment for segment in truck.oracle.ever_counted if segment.endswith("-images")]

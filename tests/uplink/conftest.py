@@ -1,4 +1,4 @@
-"""A city for the whole room: a real hub, a real center, a hostile web server; started by the first test that needs it."""
+"""A city for the whole room: a real hub, a real center, and the hostile web server to which objects go here."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,5 +13,5 @@ TRUCKS = [f"t{number:02d}" for number in range(12)]
 def city(tmp_path_factory: pytest.TempPathFactory) -> Iterator[City]:
     if shutil.which("erl") is None:
         pytest.skip("ejabberd is not installed")
-    with City(tmp_path_factory.mktemp("city"), TRUCKS) as started:
+    with City(tmp_path_factory.mktemp("city"), TRUCKS, by_web=True) as started:
         yield started

@@ -10,30 +10,19 @@ from uplink_shift import SHORT_FORM, shift
 
 pytestmark = pytest.mark.timeout(240)
 
-TOGETHER = ("resets at random bytes", "small quota, sweeper killed", "center killed, 4 times")
+TOGETHER = ("resets at random bytes", "all of it at random", "center killed, 4 times")
 BY_NAME = {case.name: case for case in CASES}
 
 
-def test_nothing_is_lost_doubled_or_deleted_too_early_on_bad_links_under_kills_and_over_a_whole_shift(city: City) -> None:
-    city.lead(False)
+def test_nothing_is_lost_doubled_or_deleted_too_early_whatever_link_server_and_kills_do_and_over_a_whole_shift(city: City) -> None:
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(one, city, BY_NAME[name], f"t{at:02d}", at, short=True) for at, name in enumerate(TOGETHER)]
         driven = pool.submit(shift, city, "t11", 1, SHORT_FORM)
-    rows = [run.result() for run in runs]
-    print(*rows, driven.result(), sep="\n")
-    for row in rows:
+    for row in (run.result() for run in runs):
         assert not row.failed, row
         assert (row.lost, row.duplicated, row.unreceipted, row.false) == (0, 0, 0, 0) and row.segments >= 5, row
     result = driven.result()
-    assert result.problems == [] and result.books is not None and (result.books.off, result.books.backlog) == (0, 0)
+    assert result.problems == [] and result.books is not None and (result.books.off, result.books.backlog) == (0, 0), result
     assert result.thinned and result.books.deleted, "the disk was to be too small, and the sweeper to work"
     stages = {stage.what: stage for stage in result.stages}
-    assert stages["LTE"].readings > 0 and stages["depot"].images > 0
-    assert [stage.what for stage in result.stages if stage.images] == ["depot"]
-
-
-def test_whatever_the_web_server_answers_keeps_or_gives_back_only_what_the_center_has_counts(city: City) -> None:
-    city.lead(True)
-    row = one(city, BY_NAME["all of it at random"], "t10", 7, short=True)
-    assert not row.failed, row
-    assert row.retries > 0 and (row.lost, row.duplicated, row.unreceipted, row.false) == (0, 0, 0, 0), row
+    assert stages["LTE"].readings > 0 and [stage.what for stage in result.stages if stage.images] == ["depot"], result
