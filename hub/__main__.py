@@ -32,10 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--federation", default="", help="domains whose servers may talk to ours, separated by commas (default: none)")
     command.add_argument("--federation-ca", type=Path, help="PEM file of the authorities of those servers (default: the system's)")
     command.add_argument("--s2s-port", type=_port, default=S2S_PORT, help="port for those servers")
+    command.add_argument("--no-reaper", action="store_true", help="leave objects where they are after their receipt")
     given = parser.parse_args(arguments)
     settings = Settings(
         given.home, given.ready, _listed(given.trucks), given.domain, given.host, given.c2s_port, given.http_port,
-        _listed(given.open_data), _listed(given.federation), given.federation_ca, given.s2s_port,
+        _listed(given.open_data), _listed(given.federation), given.federation_ca, given.s2s_port, not given.no_reaper,
     )  # fmt: skip
     try:
         return asyncio.run(serve(settings))

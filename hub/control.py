@@ -72,7 +72,9 @@ def status(home: Path) -> dict[str, Any]:
     secrets = home / "secrets"
     given = rights.read(home)
     objects, taken = _uploads(home / "upload")
-    connected = LocalCommands(home, info["domain"]).connected() if "c2s_port" in info else None
+    connected = None
+    if "c2s_port" in info:  # the admin is the hub itself: its reaper
+        connected = [name for name in LocalCommands(home, info["domain"]).connected() if name != accounts.ADMIN]
     return {
         "running": bool(info),
         "ready": "c2s_port" in info,

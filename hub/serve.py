@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from hub.ejabberd import Ejabberd, PortTaken, find_libraries
 from hub.errors import HubError
 from hub.local import LocalCommands
 from hub.nodes import ensure_nodes
+from hub.reaper_process import reaper_beside
 from hub.running import own
 from sox.client import SoxClient
 from sox.errors import SoxError
@@ -45,6 +47,7 @@ class Settings(NamedTuple):
     federation: Sequence[str] = ()  # domains whose servers may talk to ours; none: no port for servers
     federation_ca: Path | None = None  # PEM file of the authorities of those servers; None: the system's
     s2s_port: int = S2S_PORT
+    reaper: bool = True  # delete objects after their receipt
 
 
 async def serve(settings: Settings) -> int:
@@ -75,7 +78,8 @@ async def serve(settings: Settings) -> int:
             held.tell(info)
             _announce(settings.ready, info)
             ended = asyncio.ensure_future(server.wait())
-            await _first(ended, asyncio.ensure_future(stopped.wait()))
+            async with reaper_beside(home, settings.ready) if settings.reaper else nullcontext():
+                await _first(ended, asyncio.ensure_future(stopped.wait()))
             if ended.done():
                 print(f"hub: ejabberd ended by itself (exit code {ended.result()}): see {home / 'log'}", file=sys.stderr)
                 return 1

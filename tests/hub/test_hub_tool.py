@@ -71,6 +71,10 @@ def test_the_hub_outlives_the_command_that_started_it_and_says_how_it_is(home):
         return connected
 
     assert asyncio.run(main()) == ["truck-1"]
+    until = time.monotonic() + 30
+    while not (home / "reaper.json").exists():  # the reaper works beside it
+        assert time.monotonic() < until
+        time.sleep(0.1)
     (home / "upload" / "some").mkdir()
     (home / "upload" / "some" / "object").write_bytes(b"x" * 1000)
     found = status(home)
