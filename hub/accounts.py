@@ -1,8 +1,8 @@
 """Accounts: random passwords in files of the owner's alone, registered by ejabberd itself while it starts.
 
-The folder of secrets says who has an account: `admin`, `center`, `reader-NAME`, and every other file is a truck. Nothing over the
-network makes an account (no in-band registration, no Erlang distribution); a running hub takes new ones through the Unix socket in its
-own folder (hub/changes.py). The hub stores SCRAM-SHA-256 keys, not passwords.
+The folder of secrets says who has an account: `admin`, `center`, `reader-NAME`, `writer-NAME`, and every other file is a truck. Nothing
+over the network makes an account (no in-band registration, no Erlang distribution); a running hub takes new ones through the Unix socket
+in its own folder (hub/changes.py). The hub stores SCRAM-SHA-256 keys, not passwords.
 
 An account whose secret is gone is shut out while ejabberd starts (a password nobody knows) and removed by hub/changes.py after its
 rights are: ejabberd's pubsub deletes the items of a removed account that still has rights, and they belong to the city.
@@ -19,6 +19,7 @@ from sox.nodes import BadName, check_truck
 ADMIN = "admin"  # owns all nodes; used by the hub only
 CENTER = "center"
 READER_PREFIX = "reader-"  # ejabberd's rules know readers by it; no truck may have such a name
+WRITER_PREFIX = "writer-"  # the same for who writes further devices, such as a bridge
 
 # Runs inside ejabberd after its start (erl runs -s and -eval in order; a failure ends the whole node). Passwords never stand on a
 # command line. The last step makes the file that says: every account is there.
@@ -50,8 +51,9 @@ def check_trucks(trucks: Sequence[str]) -> list[str]:
             raise HubError(str(error)) from error
         if name in (ADMIN, CENTER):
             raise HubError(f"truck name {name!r} is the name of another account of the hub")
-        if name.startswith(READER_PREFIX):
-            raise HubError(f"truck name {name!r}: names of readers begin with {READER_PREFIX!r}")
+        for prefix in (READER_PREFIX, WRITER_PREFIX):
+            if name.startswith(prefix):
+                raise HubError(f"truck name {name!r}: names of {prefix.removesuffix('-')}s begin with {prefix!r}")
         if trucks.count(name) > 1:
             raise HubError(f"truck name {name!r} is given twice")
     return list(trucks)
@@ -59,15 +61,24 @@ def check_trucks(trucks: Sequence[str]) -> list[str]:
 
 def reader(name: str) -> str:
     """The account of the reader `name` (given with or without the prefix); raises HubError."""
+    return _prefixed(READER_PREFIX, name)
+
+
+def writer(name: str) -> str:
+    """The account of the writer `name` of further devices (given with or without the prefix); raises HubError."""
+    return _prefixed(WRITER_PREFIX, name)
+
+
+def _prefixed(prefix: str, name: str) -> str:
     try:
-        return READER_PREFIX + check_truck(name.removeprefix(READER_PREFIX))
+        return prefix + check_truck(name.removeprefix(prefix))
     except BadName as error:
-        raise HubError(str(error).replace("truck name", "reader name")) from error
+        raise HubError(str(error).replace("truck name", f"{prefix.removesuffix('-')} name")) from error
 
 
 def truck_accounts(folder: Path) -> list[str]:
     """The trucks that have an account, sorted."""
-    return [name for name in all_accounts(folder) if name not in (ADMIN, CENTER) and not name.startswith(READER_PREFIX)]
+    return [name for name in all_accounts(folder) if name not in (ADMIN, CENTER) and not name.startswith((READER_PREFIX, WRITER_PREFIX))]
 
 
 def all_accounts(folder: Path) -> list[str]:

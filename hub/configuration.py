@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hub import limits
-from hub.accounts import ADMIN, CENTER, READER_PREFIX
+from hub.accounts import ADMIN, CENTER, READER_PREFIX, WRITER_PREFIX
 from hub.certificates import Files
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -101,6 +101,8 @@ acl:
     user: [{json.dumps(f"{CENTER}@{domain}")}]
   readers:
     user_regexp: "^{READER_PREFIX}"
+  writers:
+    user_regexp: "^{WRITER_PREFIX}"
   this_machine:
     ip: {json.dumps(_own_addresses(host))}
   federated:
@@ -118,6 +120,7 @@ access_rules:
     - deny: admin
     - deny: center
     - deny: readers
+    - deny: writers
     - allow:
         - user_regexp: "^[a-z0-9-]+$"
   federation:

@@ -84,6 +84,7 @@ def status(home: Path) -> dict[str, Any]:
         "trucks": accounts.truck_accounts(secrets),
         "readers": given.readers,
         "open_data": given.open_data,
+        "devices": given.devices,
         "revoked": given.revoked,
         "connected": connected,
         "upload_objects": objects,

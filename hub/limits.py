@@ -40,7 +40,7 @@ ADMIN_SESSIONS = 8
 # Disk that the objects of one truck may take, MiB. Beyond it the truck's own oldest go (the truck still has them: only a receipt lets it
 # delete). 20 GiB is eight days of 2.5 GB: a center that is away for RETENTION_DAYS loses nothing from the hub.
 QUOTA_MIB = 20_480
-RETENTION_DAYS = 7  # the second guard behind the reaper, which deletes after the receipt
+RETENTION_DAYS = 8  # the second guard behind the reaper, which deletes after the receipt or 7 days, and counts
 
 # Wrong passwords from one address until it is shut out, and for how long. Passwords have 256 bit, so this keeps noise down and guards
 # nothing else; it must not shut out a depot whose trucks share one address with a revoked one. A login that succeeds sets the count to

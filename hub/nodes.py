@@ -5,12 +5,15 @@
 | T_meta, T_data, and those of T_packed, T_health | truck | center | 1 |
 | T_events_meta / _data, T_segments_, T_answers_ | truck | center | 1 / 2000 |
 | T_receipts_meta / _data, T_request_meta / _data | center | truck | 1 / 2000 |
+| D_meta, D_data of a further device D | its writer | center | 1 |
 
 The hub's admin owns them all and is the only one who may create nodes. Everyone else, other trucks too, may neither read nor write
 (whitelist); that a node exists, by name, can be seen. 2000 items: five receipts to an offline truck left one with max_items 1.
 
 Readers that are named see what the air and the street were like (READABLE), never where objects lie or what was asked. A truck that is
 declared open data shows T_meta and T_data, and T_packed_ if asked, to everyone with an account and to federated domains.
+A further device is one that is no truck: what a bridge brings from elsewhere, or a truck as the first fleet's consumers know it
+(sox/carsensor.py).
 """
 
 import asyncio
@@ -62,22 +65,28 @@ def nodes_of(truck: str, given: Rights = NOBODY) -> list[Node]:
     return nodes
 
 
-async def ensure_nodes(admin: SoxClient, trucks: Iterable[str], given: Rights = NOBODY) -> None:
-    """Create the nodes of `trucks`, or bring settings and rights of existing ones up to date; raises SoxError."""
+def nodes_of_device(device: str, given: Rights) -> list[Node]:
+    """The nodes of a further device, one of `given.devices`."""
+    readers = (CENTER, *given.readers_of(device))
+    return [Node(name, _config(1, device in given.open_data), given.devices[device], readers) for name in (meta(device), data(device))]
+
+
+async def ensure_nodes(admin: SoxClient, devices: Iterable[str], given: Rights = NOBODY) -> None:
+    """Create the nodes of trucks and further devices, or bring settings and rights of existing ones up to date; raises SoxError."""
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def ensure(truck: str) -> None:
+    async def ensure(device: str) -> None:
         async with turns:
-            for node in nodes_of(truck, given):
+            for node in _nodes(device, given):
                 await _ensure(admin, node)
 
-    await asyncio.gather(*(ensure(truck) for truck in trucks))
+    await asyncio.gather(*(ensure(device) for device in devices))
 
 
-async def take_rights(admin: SoxClient, account: str, trucks: Iterable[str]) -> None:
-    """Leave `account` no right and no subscription on any node of `trucks`; what it published stays. Raises SoxError."""
+async def take_rights(admin: SoxClient, account: str, devices: Iterable[str], given: Rights = NOBODY) -> None:
+    """Leave `account` no right and no subscription on any node of trucks and further devices; what it published stays. Raises SoxError."""
     jid = address(account, admin.domain)
-    for node in (node for truck in trucks for node in nodes_of(truck)):
+    for node in (node for device in devices for node in _nodes(device, given)):
         try:
             if jid in await admin.affiliations(node.name):
                 await admin.set_affiliations(node.name, {jid: "none"})
@@ -86,6 +95,10 @@ async def take_rights(admin: SoxClient, account: str, trucks: Iterable[str]) -> 
         except SoxError as error:
             if error.condition != "item-not-found":  # a node that was never made
                 raise
+
+
+def _nodes(device: str, given: Rights) -> list[Node]:
+    return nodes_of_device(device, given) if device in given.devices else nodes_of(device, given)
 
 
 async def _ensure(admin: SoxClient, node: Node) -> None:

@@ -1,4 +1,4 @@
-"""What the hub was told beyond its accounts: open data, readers, revoked names; `rights.json` in its folder.
+"""What the hub was told beyond its accounts: open data, readers, further devices, revoked names; `rights.json` in its folder.
 
 Accounts are the folder of secrets (hub/accounts.py); this file says what they may see. It is read at each start, so what a command
 changed holds over restarts; several commands at once wait for each other. Lost or never written: nobody but the center reads.
@@ -18,15 +18,21 @@ FILE = "rights.json"
 
 
 class Rights(msgspec.Struct, forbid_unknown_fields=True):
-    """`open_data`: {truck: also packed}; `readers`: {account, or JID of a federated domain: trucks}; names of revoked accounts."""
+    """`open_data`: {truck or device: also packed}; `readers`: {account, or JID of a federated domain: trucks and devices}; `devices`: {SoX
+    device that is no truck: the account that writes it}; names of revoked accounts."""
 
     open_data: dict[str, bool] = {}
     readers: dict[str, list[str]] = {}
+    devices: dict[str, str] = {}
     revoked: list[str] = []
 
-    def readers_of(self, truck: str) -> list[str]:
-        """Who reads `truck` besides the center."""
-        return [reader for reader, trucks in self.readers.items() if truck in trucks]
+    def readers_of(self, device: str) -> list[str]:
+        """Who reads the truck or device besides the center."""
+        return [reader for reader, devices in self.readers.items() if device in devices]
+
+    def written_by(self, account: str) -> list[str]:
+        """The further devices that `account` writes."""
+        return [device for device, writer in self.devices.items() if writer == account]
 
 
 def read(home: Path) -> Rights:

@@ -152,7 +152,8 @@ async def _prepare(home: Path, files: certificates.Files, addresses: Addresses) 
     )
     try:
         await admin.connect()
-        await ensure_nodes(admin, accounts.truck_accounts(secrets), rights.read(home))
+        given = rights.read(home)
+        await ensure_nodes(admin, [*accounts.truck_accounts(secrets), *given.devices], given)
         await remove_unknown(admin, LocalCommands(home, addresses.domain), home)
     except SoxError as error:
         raise HubError(f"the nodes of the trucks could not be made: {error}") from error

@@ -1,4 +1,4 @@
-"""`cruisers hub`: the embedded hub, from start to stop; trucks, readers, open data, and the one command for a stolen truck.
+"""`cruisers hub`: the embedded hub, from start to stop; trucks, readers, devices, open data, and the one command for a stolen truck.
 
 Exit codes: 0 done (status: it runs), 1 not running, 2 bad input or not possible."""
 
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from hub import changes, control
 from hub.errors import HubError
+from hub.production.tool import app as city
 from hub.serve import DOMAIN, HOST, S2S_PORT, Settings
 
 NOT_RUNNING = 1
@@ -22,6 +23,7 @@ BAD_INPUT = 2
 GIB = 1 << 30
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The SoX hub: ejabberd with its own folders, certificates and accounts.")
+app.add_typer(city, name="city")
 
 Home = Annotated[Path | None, typer.Option(help="Folder of the hub. Default: ~/.local/state/cruisers/hub.")]
 Trucks = Annotated[list[str], typer.Argument(metavar="TRUCK...", help="Names of trucks: a-z, 0-9 and '-'.")]
@@ -154,6 +156,37 @@ def reader(
 
 
 @app.command()
+def device(
+    names: Annotated[list[str], typer.Argument(metavar="DEVICE...", help="Names of SoX devices that are no trucks.")],
+    writer: Annotated[str, typer.Option(metavar="NAME", help="Who writes them: its account is writer-NAME.")],
+    home: Home = None,
+) -> None:
+    """Nodes for devices that are no trucks, such as those that a bridge brings from MQTT. The center reads them.
+
+    Example: cruisers hub device weather-1 weather-2 --writer bridge
+    """
+    folder = _home(home)
+    with _refusals("device"):
+        account = asyncio.run(changes.add_devices(_made(folder), names, writer))
+    print(f"{account} writes {', '.join(names)}: password in {folder / 'secrets' / account}")
+
+
+@app.command()
+def carsensor(
+    truck: Annotated[str, typer.Argument(metavar="TRUCK")],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", min=0, max=999, help="NNN of carsensorNNN.")],
+    home: Home = None,
+) -> None:
+    """Nodes under the first fleet's names, carsensorNNN and carsensorNNN_100Hz, written by a truck (setting `carsensor` of its uplink).
+
+    Example: cruisers hub carsensor truck-014 14
+    """
+    with _refusals("carsensor"):
+        names = asyncio.run(changes.add_carsensor(_made(_home(home)), truck, number))
+    print(f"{truck} writes {', '.join(names)}")
+
+
+@app.command()
 def revoke(account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="A truck or a reader.")], home: Home = None) -> None:
     """For a stolen truck: ends its session at once, takes its password, rights, open upload slots and account.
 
@@ -218,6 +251,8 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "connected", _names(found["connected"])
     if found["open_data"]:
         yield "open data", _names([name + (" (packed too)" if packed else "") for name, packed in found["open_data"].items()])
+    for name, account in found["devices"].items():
+        yield name, f"written by {account}"
     for name, trucks in found["readers"].items():
         yield name, f"reads {_names(trucks)}"
     if found["revoked"]:

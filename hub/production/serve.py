@@ -78,7 +78,8 @@ async def _make_nodes(home: Path, city: City, node: Node, files: certificates.Fi
     admin = SoxClient(f"{accounts.ADMIN}@{city.domain}", password, node.host, city.c2s_port, files.ca)
     try:
         await admin.connect()
-        await ensure_nodes(admin, accounts.truck_accounts(home / "secrets"), rights.read(home))
+        given = rights.read(home)
+        await ensure_nodes(admin, [*accounts.truck_accounts(home / "secrets"), *given.devices], given)
         await remove_unknown(admin, LocalCommands(home, city.domain), home)
     except SoxError as error:
         raise HubError(f"the nodes of the trucks could not be made: {error}") from error

@@ -232,3 +232,51 @@ def test_rights_that_cannot_be_read_are_told_with_their_file(tmp_path):
     with pytest.raises(HubError, match="rights.json"):
         rights.read(tmp_path)
     assert Path(tmp_path / "rights.json").exists()
+
+
+def test_a_further_device_is_written_by_its_account_read_by_the_center_and_given_up_with_the_account(hub):
+    writer = asyncio.run(changes.add_devices(hub.home, ["weather (roof)", "しらす"], "bridge"))
+    assert writer == "writer-bridge"
+
+    async def work(writer: SoxClient, center: SoxClient, truck: SoxClient) -> None:
+        for node in ("weather (roof)_meta", "weather (roof)_data", "しらす_data"):
+            await writer.publish(node, "w", document())
+            assert await ids(center, node) == ["w"]
+            assert await refused(truck.items(node)) == "not-allowed"
+            assert await refused(truck.publish(node, "x", document())) == "forbidden"
+        assert await refused(writer.publish("truck-1_data", "x", document())) == "forbidden"
+        assert await refused(writer.upload_slot("a", 10)) == "forbidden"
+
+    run(hub, [writer, "center", "truck-1"], work)
+    asyncio.run(changes.revoke(hub.home, writer))
+    assert not rights.read(hub.home).devices
+
+    async def kept(center: SoxClient, admin: SoxClient) -> None:
+        assert await ids(center, "しらす_data") == ["w"]
+        assert f"{writer}@{admin.domain}" not in await admin.affiliations("しらす_data")
+
+    run(hub, ["center", "admin"], kept)
+
+
+def test_the_first_fleets_nodes_are_written_by_their_truck_alone_and_a_number_is_given_once(hub):
+    names = asyncio.run(changes.add_carsensor(hub.home, "truck-2", 14))
+    assert names == ["carsensor014", "carsensor014_100Hz"]
+
+    async def work(truck: SoxClient, other: SoxClient, center: SoxClient) -> None:
+        for node in ("carsensor014_data", "carsensor014_100Hz_data"):
+            await truck.publish(node, "1", document())
+            assert await refused(other.publish(node, "2", document())) == "forbidden"
+            assert await ids(center, node) == ["1"]
+        await changes.open_data(hub.home, ["carsensor014"], packed=False)
+        assert await ids(other, "carsensor014_data") == ["1"]
+
+    run(hub, ["truck-2", "truck-1", "center"], work)
+    with pytest.raises(HubError, match="carsensor014 is written by truck-2"):
+        asyncio.run(changes.add_carsensor(hub.home, "truck-1", 14))
+
+
+@pytest.mark.parametrize("name", ["truck-1", "truck-1_packed", "", " x", "a\nb"])
+def test_a_device_that_would_have_a_trucks_nodes_or_no_name_is_refused(hub, name):
+    with pytest.raises(HubError, match="device"):
+        asyncio.run(changes.add_devices(hub.home, [name], "bridge"))
+    assert "writer-bridge" not in rights.read(hub.home).devices.values()
