@@ -28,7 +28,7 @@ from gateway_sweeper_parts import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from center.receive import verified
+from center.ingest_take import verified
 from gateway import sweeper, sweeper_work
 from gateway.ledger import Ledger
 from gateway.sweeper import Sweeper
