@@ -61,11 +61,13 @@ async def open_data(home: Path, trucks: Sequence[str], packed: bool, opened: boo
 
 
 async def add_reader(home: Path, reader: str, trucks: Sequence[str]) -> str:
-    """Let `reader` read `trucks`, and what it reads already; a JID is of a federated domain and gets no account here.
+    """Let `reader` read `trucks`, and what it reads already; a JID is of a federated domain and gets no account here, and a writer of
+    further devices has one.
 
     Returns the account; raises HubError.
     """
-    account = reader if _REMOTE.fullmatch(reader) else accounts.reader(reader)
+    written = reader.startswith(accounts.WRITER_PREFIX) and reader in accounts.all_accounts(home / "secrets")
+    account = reader if written or _REMOTE.fullmatch(reader) else accounts.reader(reader)
     _check_known(home, trucks)
     local = [] if "@" in account else [account]
     accounts.ensure_secrets(home / "secrets", local)

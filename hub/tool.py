@@ -140,7 +140,9 @@ def open_data_command(
 
 @app.command()
 def reader(
-    account: Annotated[str, typer.Argument(metavar="NAME", help="A name (its account is reader-NAME), or a JID of a federated domain.")],
+    account: Annotated[
+        str, typer.Argument(metavar="NAME", help="A name (its account is reader-NAME), a writer of devices, or a JID elsewhere.")
+    ],
     truck: Annotated[list[str], typer.Option(metavar="TRUCK", help="A truck it may read: meta, data, packed blocks, events.")],
     home: Home = None,
 ) -> None:

@@ -5,8 +5,9 @@ domain = "sox.city.example"
 host = "127.0.0.1"
 port = 5222
 ca_file = "/etc/cruisers/ca.pem"
-password_file = "/etc/cruisers/bridge"
-user = "bridge"
+password_file = "/etc/cruisers/writer-bridge"
+user = "writer-bridge"      # made by: cruisers hub device weather-hut --writer bridge
+                            #          cruisers hub reader writer-bridge --truck truck-1 --truck truck-2
 
 [bridge]                    # where the two ways differ; else: the trucks given, both ways or one
 to_mqtt = ["truck-1", "truck-2"]
@@ -34,7 +35,7 @@ class ConfigError(ValueError):
 class Hub(account.Hub, forbid_unknown_fields=False):
     """The hub, and the bridge's account on it."""
 
-    user: str = "bridge"
+    user: str = "writer-bridge"
 
 
 class Lists(msgspec.Struct, forbid_unknown_fields=True):

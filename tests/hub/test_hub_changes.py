@@ -248,6 +248,13 @@ def test_a_further_device_is_written_by_its_account_read_by_the_center_and_given
         assert await refused(writer.upload_slot("a", 10)) == "forbidden"
 
     run(hub, [writer, "center", "truck-1"], work)
+    assert asyncio.run(changes.add_reader(hub.home, writer, ["truck-1"])) == writer
+
+    async def reads(writer: SoxClient, truck: SoxClient) -> None:
+        await truck.publish("truck-1_data", "read", document())
+        assert "read" in await ids(writer, "truck-1_data")
+
+    run(hub, [writer, "truck-1"], reads)
     asyncio.run(changes.revoke(hub.home, writer))
     assert not rights.read(hub.home).devices
 
