@@ -140,9 +140,7 @@ def open_data_command(
 
 @app.command()
 def reader(
-    account: Annotated[
-        str, typer.Argument(metavar="NAME", help="A name (its account is reader-NAME), a writer of devices, or a JID elsewhere.")
-    ],
+    account: Annotated[str, typer.Argument(metavar="NAME", help="A name (its account: reader-NAME), a writer, or a JID elsewhere.")],
     truck: Annotated[list[str], typer.Option(metavar="TRUCK", help="A truck it may read: meta, data, packed blocks, events.")],
     home: Home = None,
 ) -> None:
