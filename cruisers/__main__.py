@@ -1,37 +1,92 @@
-"""`cruisers`: one command; each sub-command lives in its room."""
+"""`cruisers`: one command; each sub-command lives in its room.
+
+A room is imported when its sub-command is called: all of them together take a second of a desktop's time, and more of a Pi's.
+"""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
-from center import ask_tool
-from center import tool as center_tool
 from cruisers import plain
-from drivers import addresses
-from gateway import sense as sense_room
-from gateway.tool import status
-from hub.tool import app as hub
-from logbook.tool import app as segment
-from sim import demo as demo_room
-from sim import fleet as fleet_room
-from sim import run as run_room
-from sox.tool import app as bridge
-
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-app.add_typer(segment, name="segment")
-app.command()(status)
-app.add_typer(hub, name="hub")
-app.add_typer(bridge, name="bridge")
-center = typer.Typer(no_args_is_help=True, help="The city's side.")
-ask_tool.add_to(center)
-center_tool.add_to(center)
-app.add_typer(center, name="center")
-sim = typer.Typer(no_args_is_help=True, help="A truck without hardware.")
-app.add_typer(sim, name="sim")
 
 BAD_INPUT = 2
+
+
+def _segment() -> Any:
+    from logbook.tool import app
+
+    return get_group(app)
+
+
+def _status() -> Any:
+    from gateway.tool import status
+
+    alone = typer.Typer(add_completion=False)
+    alone.command("status")(status)
+    return get_command(alone)
+
+
+def _hub() -> Any:
+    from hub.tool import app
+
+    return get_group(app)
+
+
+def _bridge() -> Any:
+    from sox.tool import app
+
+    return get_group(app)
+
+
+def _center() -> Any:
+    from center import ask_tool, tool
+
+    center = typer.Typer(no_args_is_help=True, help="The city's side.")
+    ask_tool.add_to(center)
+    tool.add_to(center)
+    return get_group(center)
+
+
+def _sim() -> Any:
+    from cruisers.sim_tool import app
+
+    return get_group(app)
+
+
+ROOMS: dict[str, Callable[[], Any]] = {
+    "status": _status, "segment": _segment, "hub": _hub, "bridge": _bridge, "center": _center, "sim": _sim,
+}  # fmt: skip
+
+
+class Rooms(TyperGroup):
+    """The commands that stand here, and those of ROOMS when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All names, for the help."""
+        return [*super().list_commands(ctx), *(name for name in ROOMS if name not in self.commands)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name; None where there is none."""
+        if cmd_name in ROOMS and cmd_name not in self.commands:
+            made = ROOMS[cmd_name]()
+            made.name = cmd_name  # as the help says it
+            self.add_command(made)
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As in other groups: what is nearly a name is told beside it."""
+        if args and args[0] not in self.list_commands(ctx):
+            for name in ROOMS:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=Rooms, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.partition("\n")[0])
 
 
 @app.callback()
@@ -53,6 +108,8 @@ def demo(
 
     Example: cruisers demo --seconds 45 --json outcome.json
     """
+    from sim import demo as demo_room
+
     options = demo_room.Options(seconds, json_file, drive, truck, seed, page_port, home)
     try:
         code = demo_room.run(options)
@@ -76,57 +133,10 @@ def sense(
 
     Example: cruisers sense --bus /dev/i2c-1 --uart /dev/serial0=sps30
     """
+    from gateway import sense as sense_room
+
     request = sense_room.Request(bus, tuple(chip or ()), tuple(without or ()), tuple(uart or ()), once, seconds, json_out)
     raise typer.Exit(sense_room.run(request))
-
-
-@sim.command("run", context_settings={"allow_interspersed_args": False})  # what follows the program's name is the program's
-def sim_run(
-    program: Annotated[list[str], typer.Argument(help="The program and its arguments, after --.", metavar="PROGRAM")],
-    i2c: Annotated[
-        int | None, typer.Option(min=0, help="Number N of the bus that the program finds as /dev/i2c-N (Python programs only).")
-    ] = None,
-    uart: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH[=PART]", help=f"Link a serial port there, with a part behind it ({', '.join(run_room.UART_PARTS)})."),
-    ] = None,
-    chips: Annotated[str, typer.Option(help=f"Parts on the bus, PART or PART@ADDRESS: {', '.join(run_room.I2C_PARTS)}.")] = "standard",
-    seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 1,
-    faults: Annotated[Path | None, typer.Option(metavar="FILE", help="A script of faults on the wires, JSON (sim/faults.py).")] = None,
-    truth: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Log there what every chip really converted (sim/truth.py).")] = None,
-) -> None:
-    """Run any program against the simulated truck's chips, in real time; its exit code is ours.
-
-    Example: cruisers sim run --i2c 1 --uart /tmp/pm=sps30 -- python my_sensors.py
-    """
-    try:
-        wanted = run_room.chips(chips)
-        ports = tuple(run_room.uart(text) for text in uart or ())
-        wrong = addresses.clash([(part, i2c or 0, address) for part, address in wanted])
-        if wrong:
-            raise run_room.RunError(wrong)
-        code = run_room.run(run_room.Options(program, i2c, wanted, ports, seed, truth, faults))
-    except run_room.RunError as error:
-        print(f"cruisers sim run: {error}", file=sys.stderr)
-        code = BAD_INPUT
-    raise typer.Exit(code)
-
-
-@sim.command("fleet")
-def sim_fleet(
-    trucks: Annotated[int, typer.Option(help="How many.")] = 100,
-    seconds: Annotated[float, typer.Option(help="How long it is measured, after a warm-up of 5 s.")] = 30.0,
-    most: Annotated[int, typer.Option(help="Then grow in steps of half as many again, until values are late, or to so many.")] = 0,
-    late_s: Annotated[float, typer.Option("--late", help="Late: p99 from collection to center above this, in seconds.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Other worlds.")] = 1,
-    home: Annotated[Path | None, typer.Option(help="Keep everything in this folder instead of a temporary one.")] = None,
-    json_out: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-) -> None:
-    """Live data of many trucks through real uplinks, one hub and one center: does every block arrive, and how late are values?
-
-    Example: cruisers sim fleet --trucks 100 --most 400
-    """
-    raise typer.Exit(fleet_room.run(fleet_room.Options(trucks, seconds, most, late_s, seed, home), json_out))
 
 
 def main() -> None:
