@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
+from gateway import notify
 from gateway.clock import Clock as UtcClock
 from gateway.clock import Mapping, boottime_ns
 from gateway.config import ConfigError, Inputs, Truck, load
@@ -229,6 +230,7 @@ class Recorder:
                     self._journal.write([event(kind, RECORDER, text), *self._left_behind(kind)])
             except WriterDied as error:
                 self._fatal(error)
+            notify.alive()
             self.stopping.wait(max(0.01, due["snapshot"] - (boottime_ns() - began) / NANO))
 
     def stop(self) -> bool:
@@ -253,6 +255,7 @@ class Recorder:
         while not ended.wait(PARKED_SECONDS):
             if ignition_is_on(inputs) is not False:
                 return True
+            notify.alive()
             if looks % PARKED_SNAPSHOTS == 0:
                 self._snapshot.send()
             looks += 1
@@ -363,9 +366,12 @@ def _shift(config: Truck, shifts: list[Recorder], ended: threading.Event) -> boo
     recorder = Recorder(config)
     shifts.append(recorder)
     recorder.start()
+    notify.ready()
     if ended.is_set():  # the signal came before there was somebody to stop
         recorder.stopping.set()
     recorder.run()
+    if ended.is_set():
+        notify.stopping()
     return recorder.stop()
 
 

@@ -47,7 +47,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway import config
+from gateway import config, notify
 from gateway.clock import boottime_ns
 from gateway.shrink import missing
 from gateway.sweeper_call import Bell
@@ -283,7 +283,9 @@ def main(arguments: list[str] | None = None) -> int:
     ended: list[bool] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    notify.ready()
     _run(sweeper, bell, options.every, lambda: bool(ended))
+    notify.stopping()
     bell.close()
     held.close()
     return 0
@@ -303,6 +305,7 @@ def _run(sweeper: Sweeper, bell: Bell, every: float, ended: Callable[[], bool]) 
         if problem and _kind(problem) != _kind(said):
             log.warning("%s", problem)
         said = problem
+        notify.alive()
         if called:
             time.sleep(REST_SECONDS)
         called = bell.wait(0 if more else every)

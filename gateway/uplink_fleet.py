@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway import notify
+
 
 class CannotStart(Exception):
     """Which truck and why, in one line; `code` is the exit code."""
@@ -52,14 +54,16 @@ async def _all(make: Callable[[str], Runs], paths: list[str], drain_seconds: flo
         raise
 
     def stop() -> None:
+        notify.stopping()
         for one in made:
             one.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    async with asyncio.TaskGroup() as group:
+    async with notify.beating(), asyncio.TaskGroup() as group:
         for one in made:
             group.create_task(_one(one, drain_seconds))
+        notify.ready()
 
 
 async def _one(one: Runs, drain_seconds: float) -> None:
