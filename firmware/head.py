@@ -18,8 +18,10 @@ from firmware.ticks import Ticks, milliseconds
 from firmware.wire import DEGRADED, HEAD, PARTS_REFUSED, PAYLOAD_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
+    from firmware.boot_trial import Trial
     from firmware.parts import Row
 
 VERSION = "0.1.0"
@@ -49,13 +51,15 @@ def _text(about: dict) -> str:
 
 class Head:
     """All parts of the head, put together on `machine` (MicroPython's module). `ring` was made before all else (it is a third of the
-    heap), and then `rows` and `parts_error` (firmware.parts.load)."""
+    heap), and then `rows` and `parts_error` (firmware.parts.load). `slot` is the one it was started from, "" if from none."""
 
     def __init__(self, ring: Ring, machine: "ModuleType", rows: "list[Row]", parts_error: str) -> None:
         from firmware.board import sensors  # not kept: main.forget
 
+        self.slot = ""
         self._machine = machine
         self._ring = ring
+        self._trial: Trial | None = None
         self._outbox = Outbox(ring, Ticks(), random_boot())
         self._groups = sensors(machine, self._outbox, rows)
         self._parts_error = parts_error
@@ -65,8 +69,8 @@ class Head:
         readable.register(sys.stdin, select.POLLIN)
         writable = select.poll()
         writable.register(sys.stdout, select.POLLOUT)
-        watched = [sensor for group in self._groups for sensor in group]
-        self._link = Link(self._outbox, watched, sys.stdin.buffer, sys.stdout.buffer, readable, writable, self.hello)
+        self._sensors = [sensor for group in self._groups for sensor in group]
+        self._link = Link(self._outbox, self._sensors, sys.stdin.buffer, sys.stdout.buffer, readable, writable, self.hello)
         self._progress = bytearray(_TASKS)
         self._longest_us = 0
 
@@ -86,15 +90,21 @@ class Head:
             "oldest": ring.oldest if ring.used else 0,
             "newest": ring.newest,
         }
+        if self.slot:
+            about["slot"] = self.slot if self._trial is None else self.slot + " on trial"
         if self._parts_error:
             room = PAYLOAD_MAX - len(_text(about)) - len(',"parts_error":""')
             about["parts_error"] = self._parts_error[:room]
         return _text(about).encode()
 
-    async def run(self) -> None:
-        """Run until an unexpected error ends one of the tasks, which is raised."""
+    async def run(self, on_trial: bool = False, alive: "Callable[[], None] | None" = None) -> None:
+        """Run until an unexpected error ends one of the tasks, which is raised. `alive` is called when the watchdog runs."""
+        if on_trial:
+            from firmware.boot_trial import Trial
+
+            self._trial = Trial(milliseconds(), self._sensors, self._link)
         tasks = [self._sample(index) for index in range(len(self._groups))]
-        await asyncio.gather(self._serve_line(), self._watch(), *tasks)
+        await asyncio.gather(self._serve_line(), self._watch(alive), *tasks)
 
     async def _sample(self, index: int) -> None:
         group = self._groups[index]
@@ -119,9 +129,24 @@ class Head:
             self._progress[_LINE_TASK] = 1
             await asyncio.sleep_ms(_LINK_BUSY_MS if moved else _LINK_PAUSE_MS)
 
-    async def _watch(self) -> None:
+    def _try(self, trial: "Trial", now: int) -> None:
+        """A version on trial that is good says so on the flash; one whose time is over resets, which costs it a start."""
+        verdict = trial.step(now)
+        if verdict < 0:
+            self._machine.reset()
+        elif verdict > 0:
+            gc.collect()
+            try:
+                trial.confirm()
+            except OSError:  # the flash refuses: still on trial, the next turn tries again until its time is over
+                return
+            self._trial = None
+
+    async def _watch(self, alive: "Callable[[], None] | None" = None) -> None:
         """Feed the watchdog only when every task came round since it was fed last; every 5 s, collect garbage and report."""
         watchdog = self._machine.WDT(timeout=_WATCHDOG_MS)
+        if alive is not None:
+            alive()
         reported = started = milliseconds()
         uptime_ms = 0
         while True:
@@ -131,6 +156,8 @@ class Head:
                 watchdog.feed()
             self._outbox.report_drops()
             now = milliseconds()
+            if self._trial is not None:
+                self._try(self._trial, now)
             uptime_ms += elapsed(now, started)
             started = now
             if elapsed(now, reported) >= _HEALTH_MS:

@@ -28,7 +28,8 @@ _RECEIVE_AT_ONCE = const(128)
 class Link:
     """`readable` and `writable` are pollers (select.poll) registered with `source` and `sink`; `hello` makes the payload of HELLO.
 
-    `refused` counts frames from the gateway that did not decode or made no sense."""
+    `refused` counts frames from the gateway that did not decode or made no sense; `acknowledged` says whether it ever acknowledged a frame
+    of this boot, and `acknowledged_at` when last (milliseconds)."""
 
     def __init__(
         self,
@@ -41,6 +42,8 @@ class Link:
         hello: "Callable[[], bytes]",
     ) -> None:
         self.refused = 0
+        self.acknowledged = False
+        self.acknowledged_at = 0
         self._outbox = outbox
         self._ring = outbox.ring
         self._sensors = sensors
@@ -101,6 +104,8 @@ class Link:
         if kind == ACK:
             if ours:
                 self._ring.release(sequence)
+                self.acknowledged = True
+                self.acknowledged_at = now
         elif kind == HELLO_REQUEST:
             if ours:
                 self._ring.release(sequence)

@@ -1,9 +1,10 @@
-"""Where the head starts: the board's own main.py is `import firmware.main; firmware.main.run()`."""
+"""Where the head starts: the board's own main.py (firmware/boot_main.py) imports it from the slot it picked."""
 
 from drivers.portable import TYPE_CHECKING
 from firmware.ring import Ring
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from firmware.head import Head
@@ -48,9 +49,11 @@ def put_together(machine: "ModuleType") -> "Head":
     return head
 
 
-def run() -> None:
-    """Run the head until the power goes. An unexpected error is written to the line as text (the gateway counts a bad frame) and resets the
-    chip: a head that has lost a task must not look alive."""
+def run(slot: str = "", on_trial: bool = False, alive: "Callable[[], None] | None" = None) -> None:
+    """Run the head until the power goes, from `slot` ("": from none, as in the simulated truck); `alive` is called when the watchdog runs.
+
+    An unexpected error is written to the line as text (the gateway counts a bad frame) and resets the chip: a head that has lost a task
+    must not look alive."""
     import sys
     import time
 
@@ -61,7 +64,9 @@ def run() -> None:
     try:
         import asyncio
 
-        asyncio.run(put_together(machine).run())
+        head = put_together(machine)
+        head.slot = slot
+        asyncio.run(head.run(on_trial, alive))
     except Exception as error:  # noqa: BLE001  # whatever it is, the answer is the same
         sys.print_exception(error)
         time.sleep_ms(_LAST_WORDS_MS)
