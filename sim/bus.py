@@ -338,8 +338,9 @@ class UartLine:
             speed = self.speed  # behind the last byte it may change
             byte_us = 10e6 / speed
             arrival = max(now + self.LATENCY_US, self._line_free_us)
+            hit = self.faults.any_byte(self.chip, now)
             for sent in self.chip.read(waiting):
-                for later, byte in self.faults.byte(self.chip, "read", sent, now) if self.faults.strikes else ((0, sent),):
+                for later, byte in self.faults.byte(self.chip, "read", sent, now) if hit else ((0, sent),):
                     arrival += byte_us + later
                     self._flying.append((arrival, byte, speed))
             self._line_free_us = arrival

@@ -101,6 +101,9 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return self.chip in (getattr(chip, "SENSOR", None), address) or (address is not None and self.chip == f"0x{address:02x}")
 
 
+_OF_BYTES = ("lost", "doubled", "late", "noise", "dead", "flip")
+
+
 class _Script(msgspec.Struct, forbid_unknown_fields=True):
     faults: list[Fault]
     seed: int = 0
@@ -126,6 +129,11 @@ class Strike:
     def within(self, now_us: int) -> bool:
         """Whether its time has come and is not over."""
         return self.begin_us <= now_us and (self.end_us is None or now_us < self.end_us)
+
+    def may_strike(self, now_us: int) -> bool:
+        """Whether it can hit anything now. Nothing is chosen for a fault that cannot: most bytes meet none that can."""
+        times = self.fault.times
+        return self.within(now_us) and (times is None or self.hits < times)
 
     def struck(self, now_us: int) -> bool:
         """Whether the transaction or byte of this moment is hit; counts it."""
@@ -224,15 +232,21 @@ class Faults:
         for strike in self.of(chip, "nack", "flip", "stretch", "stuck_sda"):
             if strike.fault.kind == "stuck_sda" and strike.fault.clocks is None:
                 continue
-            if strike.choose(written, read) and strike.struck(now_us):
+            if strike.may_strike(now_us) and strike.choose(written, read) and strike.struck(now_us):
                 found.append(strike)
         return found
+
+    def any_byte(self, chip: Any, now_us: int) -> bool:
+        """Whether bytes of the UART of `chip` may be hit now at all."""
+        return any(strike.may_strike(now_us) for strike in self.of(chip, *_OF_BYTES))
 
     def byte(self, chip: Any, part: Part, byte: int, now_us: int) -> list[tuple[int, int]]:
         """What becomes of one byte on a UART: (how much later in µs, byte) of each that arrives."""
         arriving = [(0, byte)]
-        for strike in self.of(chip, "lost", "doubled", "late", "noise", "dead", "flip"):
+        for strike in self.of(chip, *_OF_BYTES):
             kind = strike.fault.kind
+            if not strike.may_strike(now_us):
+                continue
             strike.choose(1, 1)
             if (kind != "dead" and strike.part != part) or not strike.struck(now_us):
                 continue

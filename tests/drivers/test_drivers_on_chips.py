@@ -35,7 +35,7 @@ def here(part: Part, worlds: Sequence[Mapping[str, float]]) -> list[dict[str, fl
         bench = Bench()
         chip = part.chip(steady(world), bench.record)
         bus: Any = bench.i2c(chip) if part.wire == "i2c" else bench.uart(chip, part.speed)
-        found.append(reading(part.driver(bus), module.decode, lambda ms, bench=bench: bench.wait_us(1000 * ms)))
+        found.append(reading(part.driver(bus), module.decode, lambda ms, bench=bench: bench.wait_us(1000 * ms), part.wire))
     return found
 
 

@@ -74,6 +74,9 @@ class Disturbed:
         return value ^ 1 << at if self._kind == FLIP and 0 <= at < width else value
 
     def _bytes(self, data: bytes) -> bytes:
+        if self._kind != FLIP or not 0 <= self._at - self.bits < 8 * len(data):  # most transfers: nothing to look for byte by byte
+            self.bits += 8 * len(data)
+            return data
         return bytes(self._cross(byte, 8) for byte in data)
 
     def _transfer(self, move: Callable[[], bytes]) -> bytes:

@@ -29,7 +29,7 @@ for step in range(int(steps)):
     wire.request[wire.BODY] = step
     wire.call(_STEP, 1)
     driver = getattr(module, kind)(bus(), **json.loads(options))
-    values = reading(driver, module.decode, lambda ms: virtual_clock.advance(1000 * ms))
+    values = reading(driver, module.decode, lambda ms: virtual_clock.advance(1000 * ms), wire_name)
     line = {}
     for name in values or ():
         value = values[name]
