@@ -58,8 +58,25 @@ def _sim() -> Any:
     return get_group(app)
 
 
+def _provision() -> Any:
+    from fleet.tool_provision import command
+
+    alone = typer.Typer(add_completion=False)
+    alone.command("provision")(command)
+    return get_command(alone)
+
+
+def _doctor() -> Any:
+    from fleet.tool_doctor import doctor
+
+    alone = typer.Typer(add_completion=False)
+    alone.command("doctor")(doctor)
+    return get_command(alone)
+
+
 ROOMS: dict[str, Callable[[], Any]] = {
     "status": _status, "segment": _segment, "hub": _hub, "bridge": _bridge, "center": _center, "sim": _sim,
+    "provision": _provision, "doctor": _doctor,
 }  # fmt: skip
 
 
