@@ -1,8 +1,7 @@
 """`cruisers doctor`: is this truck fit to drive? Each check looks at one thing, all at the same time, each within a time limit.
 
-Nothing is changed and nothing is published. A check that fails itself is red with its error; one that does not end (a disk that
-hangs in the kernel
-cannot be interrupted) is red, and left behind in its thread."""
+Nothing is changed and nothing is published. A check that fails itself is red with its error; one that does not end (a disk that hangs
+in the kernel cannot be interrupted) is red, and left behind in its thread."""
 
 import threading
 import time

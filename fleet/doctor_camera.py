@@ -1,8 +1,7 @@
 """Cameras: the device is there, offers MJPEG, and pictures came lately.
 
-Formats are asked of the driver (VIDIOC_ENUM_FMT, linux/videodev2.h), which disturbs nobody who streams meanwhile. A stream on
-the network is
-opened only while no recorder reads it: many of these cameras serve one reader."""
+Formats are asked of the driver (VIDIOC_ENUM_FMT, linux/videodev2.h), which disturbs nobody who streams meanwhile. A stream on the
+network is opened only while no recorder reads it: many of these cameras serve one reader."""
 
 import errno
 import fcntl

@@ -1,5 +1,4 @@
-"""What a check of `cruisers doctor` found, without words: a colour, what was seen, and what to do. fleet/doctor_words.py has the
-words."""
+"""What a check of `cruisers doctor` found, without words: a colour, what was seen, and what to do. fleet/doctor_words.py has the words."""
 
 from typing import Any, NamedTuple
 

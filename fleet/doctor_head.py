@@ -1,8 +1,7 @@
 """The sensor head and the box of the first fleet, at their serial ports.
 
-While the recorder runs it owns them: then its own words count, and what the head last said of itself in the newest readings of
-the spool. Only a
-port that nobody has open is opened, and the head asked (fleet/doctor_head_live.py)."""
+While the recorder runs it owns them: then its own words count, and what the head last said of itself in the newest readings of the
+spool. Only a port that nobody has open is opened, and the head asked (fleet/doctor_head_live.py)."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The sensor head, asked at its serial port while no recorder runs.
 
-It is asked with HELLO? for boot 0: the head then sends its ring from the beginning and lets nothing of it go (docs/formats.md 1), so the
-recorder that comes next still finds every frame. Nothing is acknowledged. Takes at most LISTEN_SECONDS."""
+It is asked with HELLO? for boot 0: the head then sends its ring from the beginning and lets nothing of it go (docs/formats.md 1), so
+the recorder that comes next still finds every frame. Nothing is acknowledged. Takes at most LISTEN_SECONDS."""
 
 import json
 import struct

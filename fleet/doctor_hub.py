@@ -1,8 +1,7 @@
 """The hub as this truck reaches it: name, address, certificate, login, and its rights, without publishing anything.
 
-Rights are asked as everybody may ask their own (XEP-0060, 5.7); beside that, the truck's own queue is read and the hub's limits
-are asked. The login is
-a second session beside the uplink's, which the hub allows (hub/limits.py, TRUCK_SESSIONS)."""
+Rights are asked as everybody may ask their own (XEP-0060, 5.7); beside that, the truck's own queue is read and the hub's limits are
+asked. The login is a second session beside the uplink's, which the hub allows (hub/limits.py, TRUCK_SESSIONS)."""
 
 import asyncio
 import os

@@ -1,5 +1,5 @@
-"""The machine that the doctor looks at: its /sys and /proc, and the commands of others that it asks. Tests give other roots and
-another PATH."""
+"""The machine that the doctor looks at: its /sys and /proc, and the commands of others that it asks. Tests give other roots and another
+PATH."""
 
 import os
 import shutil

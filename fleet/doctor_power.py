@@ -1,10 +1,9 @@
 """Power: under-voltage and throttling of a Raspberry Pi.
 
-The firmware keeps 20 bits: what is so now (0 to 3) and what has been since the start (16 to 19). Asked are `vcgencmd
-get_throttled`, else the
-file that older kernels of Raspberry Pi OS have in /sys; beside it the alarm of the kernel's voltage driver (`rpi_volt`), which
-tells of the last
-2 s. That driver clears the bits which the file shows, so behind the file "since the start" is no more than what it happened to see."""
+The firmware keeps 20 bits: what is so now (0 to 3) and what has been since the start (16 to 19). Asked are `vcgencmd get_throttled`,
+else the file that older kernels of Raspberry Pi OS have in /sys; beside it the alarm of the kernel's voltage driver (`rpi_volt`), which
+tells of the last 2 s. That driver clears the bits which the file shows, so behind the file "since the start" is no more than what it
+happened to see."""
 
 from pathlib import Path
 from typing import NamedTuple

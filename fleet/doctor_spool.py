@@ -1,8 +1,7 @@
 """The spool: who works on it, what waits, what is set aside, and files that nobody looks after.
 
-A spool may hold 20,000 segments: of each sealed one the last bytes are looked at (it ends in MCAP's magic), not its contents;
-`cruisers segment`
-does that for one. Limits: an `.open` file counts as owned while a process holds its lock (/proc/locks)."""
+A spool may hold 20,000 segments: of each sealed one the last bytes are looked at (it ends in MCAP's magic), not its contents; `cruisers
+segment` does that for one. Limits: an `.open` file counts as owned while a process holds its lock (/proc/locks)."""
 
 import os
 from pathlib import Path

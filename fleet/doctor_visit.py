@@ -1,6 +1,5 @@
-"""One visit of the doctor: a truck's configuration, its machine, and what its running processes say of themselves. Checks ask
-here, so that
-what two of them need is found once; any thread may ask."""
+"""One visit of the doctor: a truck's configuration, its machine, and what its running processes say of themselves. Checks ask here, so
+that what two of them need is found once; any thread may ask."""
 
 import threading
 from functools import cached_property

@@ -1,5 +1,5 @@
-"""How worn a disk is: `smartctl -j` for NVMe, SATA and what stands behind a USB bridge, the kernel's own file for eMMC. An SD
-card does not say."""
+"""How worn a disk is: `smartctl -j` for NVMe, SATA and what stands behind a USB bridge, the kernel's own file for eMMC. An SD card does
+not say."""
 
 import json
 import re

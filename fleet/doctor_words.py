@@ -1,6 +1,5 @@
-"""Every sentence of `cruisers doctor`, in English and Japanese: what was seen, and what to do. Errors of the kernel and of other
-programs are
-quoted as they are.
+"""Every sentence of `cruisers doctor`, in English and Japanese: what was seen, and what to do. Errors of the kernel and of other programs
+are quoted as they are.
 
 In braces stand the values of a finding; a value named `reason` is shown with a colon before it, or not at all where it is empty."""
 
