@@ -5,7 +5,7 @@ In order, and everything is looked at before anything is made:
   1. the list, the base, the hub's folder and address, each truck's configuration (gateway/config.py reads it), the folders to write to;
   2. the hub: accounts, nodes, rights (hub/changes.py; a truck that is there keeps its password). On a hub that does not run now, its next
      start makes them;
-  3. one folder a truck, whole under its name or not at all: written beside it and renamed. An earlier one is replaced.
+  3. one folder a truck, whole under its name or as it was: all are written beside their names, then all are renamed.
 
 Broken off anywhere it is run again: the hub's steps may be repeated, and what is left of a folder (`.TRUCK.new`, `.TRUCK.old`) is removed.
 Folders hold the truck's password: they are the owner's alone (0700), and go when the Pi has them.
@@ -94,11 +94,17 @@ def provision(plans: Sequence[Plan], asked: Asked, base: Mapping[str, Any], out:
     new, devices = asyncio.run(_tell_hub(plans, asked.home))
     out.mkdir(parents=True, exist_ok=True)
     made = []
-    for plan in plans:
-        password = (asked.home / "secrets" / plan.truck).read_bytes()
-        files = bundle(plan, hub, base, password)
-        write_folder(out / plan.truck, files)
-        made.append(Made(plan.truck, out / plan.truck, plan.truck in new, devices.get(plan.truck, []), len(files)))
+    try:
+        for plan in plans:
+            files = bundle(plan, hub, base, (asked.home / "secrets" / plan.truck).read_bytes())
+            _write(_beside(out / plan.truck, "new"), files)
+            made.append(Made(plan.truck, out / plan.truck, plan.truck in new, devices.get(plan.truck, []), len(files)))
+    except BaseException:
+        for plan in plans:
+            shutil.rmtree(_beside(out / plan.truck, "new"), ignore_errors=True)
+        raise
+    for one in made:
+        _replace(one.folder)
     return Outcome(hub, running.look(asked.home) is not None, made)
 
 
@@ -136,21 +142,29 @@ async def _tell_hub(plans: Sequence[Plan], home: Path) -> tuple[set[str], dict[s
     return new, {truck: await changes.add_carsensor(home, truck, number) for truck, number in numbers.items()}
 
 
-def write_folder(folder: Path, files: Mapping[str, File]) -> None:
-    """`folder` with `files` and nothing else, whole or as it was; raises OSError."""
-    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
-    new.mkdir(mode=0o700)
+def _beside(folder: Path, word: str) -> Path:
+    return folder.with_name(f".{folder.name}.{word}")
+
+
+def _write(folder: Path, files: Mapping[str, File]) -> None:
+    """`folder` with `files` and nothing else, on the disk; raises OSError."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
     for path, file in files.items():
-        (new / path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(new / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file.mode)
+        (folder / path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(folder / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file.mode)
         with os.fdopen(descriptor, "wb") as out:
             os.fchmod(descriptor, file.mode)  # whatever the umask
             out.write(file.content)
             out.flush()
             os.fsync(descriptor)
+
+
+def _replace(folder: Path) -> None:
+    """The new folder in the place of an earlier one."""
+    old = _beside(folder, "old")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
-    new.rename(folder)
+    _beside(folder, "new").rename(folder)
     shutil.rmtree(old, ignore_errors=True)

@@ -99,5 +99,6 @@ def _show(outcome: Outcome, out: Path) -> None:
     print(f"\nHub {hub.domain} at {hub.host}, port {hub.port}")
     if not outcome.hub_runs:
         print("It does not run: its next start makes the accounts and nodes.")
-    print(f"Folders in {out}; each holds its truck's password. On the Pi:")
+    print("On each Pi, with its folder (it holds the truck's password):")
     print(f"  sudo sh {outcome.made[0].truck}/install.sh")
+    print(f"Folders: {out}/")

@@ -34,17 +34,17 @@ def stopping() -> None:
 async def beating(seconds: float = BEAT_SECONDS) -> AsyncIterator[None]:
     """`alive` every so often, as long as the running event loop turns."""
     loop = asyncio.get_running_loop()
+    next_beat: list[asyncio.Handle] = []
 
     def beat() -> None:
-        nonlocal handle
         alive()
-        handle = loop.call_later(seconds, beat)
+        next_beat[:] = [loop.call_later(seconds, beat)]
 
-    handle = loop.call_soon(beat)
+    next_beat.append(loop.call_soon(beat))
     try:
         yield
     finally:
-        handle.cancel()
+        next_beat[0].cancel()
 
 
 def _tell(message: bytes) -> None:
