@@ -18,4 +18,4 @@ def make(version: str, files: "dict[str, bytes]", key: bytes, micropython: str =
 
 def signed(body: bytes, key: bytes) -> bytes:
     """The manifest whose lines before the last are `body`, signed for another unit."""
-    return body + f"hmac {sign(key, [body])}\n".encode()
+    return body + f"hmac {sign(key, body)}\n".encode()

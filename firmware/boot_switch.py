@@ -25,22 +25,15 @@ def hexadecimal(digest: bytes) -> str:
 
 def sha256(path: str) -> str:
     """SHA-256 of a file, in hexadecimal. OSError as from `open`."""
-    return measured(path)[0]
-
-
-def measured(path: str) -> "tuple[str, int]":
-    """Hash and size of a file."""
     hasher = hashlib.sha256()
     piece = bytearray(_PIECE)
     view = memoryview(piece)
-    size = 0
     with open(path, "rb") as file:
         while True:
             count = file.readinto(piece)
             if not count:
-                return hexadecimal(hasher.digest()), size
+                return hexadecimal(hasher.digest())
             hasher.update(piece if count == _PIECE else view[:count])
-            size += count
 
 
 def settle(path: str, wanted: str) -> None:

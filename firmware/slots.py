@@ -12,16 +12,20 @@ import hashlib
 import os
 import sys
 
-from firmware.boot_switch import GOOD, STARTS, TRIAL, confirm, hexadecimal, measured, other, replace, settle, sha256, state, write
+from firmware.boot_switch import GOOD, STARTS, TRIAL, confirm, hexadecimal, other, replace, settle, sha256, state, write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ("confirm", "fault", "pick", "replace", "roll_back", "settle", "sha256", "sign", "spare", "state", "try_out", "version")
 
-_FOLDERS = ("drivers", "firmware")
+FOLDERS = ("drivers", "firmware")
 _KEY = "unit.key"
-_MANIFEST_MAX, _FILES_MAX, _KEY_SIZE = 8192, 100, 32
+_MANIFEST_MAX, _FILES_MAX, _KEY_SIZE, _LINE_MAX = 8192, 100, 32, 160
 
 
-class _Fault(Exception):
+class Fault(Exception):
     """Why a slot is not whole."""
 
 
@@ -29,14 +33,17 @@ def _keyed(key: bytes, pad: int) -> hashlib.sha256:
     return hashlib.sha256(bytes([byte ^ pad for byte in key]) + bytes([pad]) * (64 - len(key)))
 
 
-def sign(key: bytes, lines: "list[bytes]") -> str:
-    """HMAC-SHA-256 under a key of 32 bytes, in hexadecimal."""
-    inner = _keyed(key, 0x36)
-    for line in lines:
-        inner.update(line)
+def _outer(key: bytes, inner: hashlib.sha256) -> str:
     outer = _keyed(key, 0x5C)
     outer.update(inner.digest())
     return hexadecimal(outer.digest())
+
+
+def sign(key: bytes, body: bytes) -> str:
+    """HMAC-SHA-256 under a key of 32 bytes, in hexadecimal."""
+    inner = _keyed(key, 0x36)
+    inner.update(body)
+    return _outer(key, inner)
 
 
 # --- a slot
@@ -55,30 +62,23 @@ def version(slot: str) -> str:
 
 def fault(slot: str) -> str:
     """Why the slot is not whole, "" if it is. Reads and hashes all of it."""
+    manifest = slot + "/manifest"
     try:
-        with open(_KEY, "rb") as file:
-            key = file.read(_KEY_SIZE + 1)
-        if len(key) != _KEY_SIZE:
-            return "unit.key: not 32 bytes"
-        lines = _manifest(slot, key)
-        listed = {folder: 0 for folder in _FOLDERS}
-        before = ""
-        for line in lines[4:-1]:
-            path = _verify(slot, line)
-            if path <= before:
-                return "manifest: files out of order"
-            before = path
+        check(manifest)
+        listed = dict.fromkeys(FOLDERS, 0)
+        for path, digest, size in files(manifest):
+            why = differs(slot + "/" + path, digest, size)
+            if why:
+                return f"{path}: {why}"
             listed[path.split("/")[0]] += 1
-        if "main.mpy" not in os.listdir(slot + "/firmware"):
-            return "firmware/main.mpy: missing"
-        for folder in _FOLDERS:
+        if sorted(_entries(slot)) != ["drivers", "firmware", "manifest"] or "main.mpy" not in os.listdir(slot + "/firmware"):
+            return "more or less in it than a version has"
+        for folder in FOLDERS:
             if len(_entries(slot + "/" + folder)) != listed[folder]:
                 return folder + ": a file that the manifest does not list"
-        if sorted(_entries(slot)) != ["drivers", "firmware", "manifest"]:
-            return "a file that the manifest does not list"
     except OSError as error:
         return f"cannot be read: error {error.args[0]}"
-    except (_Fault, ValueError) as error:
+    except (Fault, IndexError, ValueError) as error:  # a signed manifest of another form may be anything
         return str(error)
     return ""
 
@@ -87,39 +87,60 @@ def _entries(folder: str) -> "list[str]":
     return [name for name in os.listdir(folder) if not name.endswith(".new")]
 
 
-def _manifest(slot: str, key: bytes) -> "list[bytes]":
-    """The manifest's lines, when it is signed with this key and made for this interpreter. Nothing of it is used before that."""
-    with open(slot + "/manifest", "rb") as file:
-        text = file.read(_MANIFEST_MAX + 1)
-    if len(text) > _MANIFEST_MAX:
-        raise _Fault("manifest: too long")
-    start = text.rfind(b"hmac ")
-    if start < 0 or text[start:] != f"hmac {sign(key, [text[:start]])}\n".encode():
-        raise _Fault("manifest: not signed with this unit's key")
-    lines = text.split(b"\n")[:-1]
-    if len(lines) < 6 or len(lines) > _FILES_MAX + 5 or lines[0] != b"cruisers-head 1":
-        raise _Fault("manifest: unknown form")
-    name, needed = lines[2].decode().split(" ")
-    major, minor = needed.split(".")
-    if name != "micropython" or sys.implementation.version[:2] < (int(major), int(minor)):
-        raise _Fault("needs MicroPython " + needed)
-    if lines[3] != b"mpy %d" % (getattr(sys.implementation, "_mpy", 0) & 255):
-        raise _Fault("bytecode of another MicroPython")
-    return lines
+def check(manifest: str) -> None:
+    """Raises Fault unless this file is a manifest under the unit's key, for this interpreter. OSError if one of the two cannot be read."""
+    with open(_KEY, "rb") as file:
+        key = file.read(_KEY_SIZE + 1)
+    if len(key) != _KEY_SIZE:
+        raise Fault("unit.key: not 32 bytes")
+    inner = _keyed(key, 0x36)
+    size = 0
+    with open(manifest, "rb") as file:
+        line = file.readline(_LINE_MAX)
+        while line and size <= _MANIFEST_MAX and not line.startswith(b"hmac "):
+            inner.update(line)
+            size += len(line)
+            line = file.readline(_LINE_MAX)
+        if line != f"hmac {_outer(key, inner)}\n".encode() or file.read(1):
+            raise Fault("manifest: not signed with this unit's key")
+    with open(manifest, "rb") as file:
+        words = [file.readline(_LINE_MAX).decode().split() for _ in range(4)]
+    if [line[:1] for line in words] != [["cruisers-head"], ["version"], ["micropython"], ["mpy"]] or words[0][1:] != ["1"]:
+        raise Fault("manifest: unknown form")
+    major, minor = words[2][1].split(".")
+    if sys.implementation.version[:2] < (int(major), int(minor)):
+        raise Fault("needs MicroPython " + words[2][1])
+    if words[3][1:] != [str(getattr(sys.implementation, "_mpy", 0) & 255)]:
+        raise Fault("bytecode of another MicroPython")
 
 
-def _verify(slot: str, line: bytes) -> str:
-    """One file of the manifest; returns its path in the slot."""
-    words = line.decode().split(" ")
-    if len(words) != 4 or words[0] != "file" or words[3].count("/") != 1 or words[3].split("/")[0] not in _FOLDERS:
-        raise _Fault("manifest: unknown line")
+def files(manifest: str) -> "Iterator[tuple[str, str, int]]":
+    """(path, SHA-256, size) of each file of a checked manifest. Raises Fault where a line has another form."""
+    with open(manifest, "rb") as file:
+        for _ in range(4):
+            file.readline(_LINE_MAX)
+        before = ""
+        for _ in range(_FILES_MAX + 1):
+            words = file.readline(_LINE_MAX).decode().split()
+            if words and words[0] == "hmac":
+                return
+            if len(words) != 4 or words[0] != "file" or words[3].count("/") != 1 or words[3].split("/")[0] not in FOLDERS:
+                raise Fault("manifest: unknown line")
+            if words[3] <= before or not words[3].endswith(".mpy"):
+                raise Fault("manifest: files out of order")
+            before = words[3]
+            yield before, words[1], int(words[2])
+    raise Fault("manifest: too many files")
+
+
+def differs(path: str, digest: str, size: int) -> str:
+    """What is wrong with a file of a manifest, "" if nothing is."""
     try:
-        digest, size = measured(slot + "/" + words[3])
+        if os.stat(path)[6] != size or sha256(path) != digest:
+            return "not what the manifest lists"
     except OSError as error:
-        raise _Fault(f"{words[3]}: error {error.args[0]}") from None
-    if digest != words[1] or str(size) != words[2]:
-        raise _Fault(words[3] + ": not what the manifest lists")
-    return words[3]
+        return f"error {error.args[0]}"
+    return ""
 
 
 def spare() -> str:

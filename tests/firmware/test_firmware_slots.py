@@ -1,0 +1,133 @@
+"""The slots on the real MicroPython and a LittleFS: what starts, falls back, is left by a power cut. The long form is `make brick`."""
+
+from pathlib import Path
+
+import brick
+import pytest
+
+from sim.pico import Pico
+
+CUTS = 4  # of each step, by chance
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> dict[str, brick.Step]:
+    return {step.name: step for step in brick.story(tmp_path_factory.mktemp("brick"))}
+
+
+@pytest.fixture
+def updated(life: dict[str, brick.Step], tmp_path: Path) -> Pico:
+    """A board with v1 good and v2 to be tried."""
+    return life["first start on trial"].before.copy(tmp_path / "updated.flash")
+
+
+def on(board: Pico, text: str) -> list[str]:
+    (board.host / "text.py").write_text(text)
+    return board.run("text.py")
+
+
+DAMAGE = """
+for slot in {slots!r}:
+    path = slot + "/{name}"
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    data[len(data) // 2] ^= 1
+    with open(path, "wb") as file:
+        file.write(data)
+"""
+
+
+@pytest.mark.parametrize("name", ["first installation", "update", "confirmation", "start that falls back"])
+def test_a_head_that_loses_power_starts_a_whole_version_and_the_next_run_completes(
+    life: dict[str, brick.Step], tmp_path: Path, name: str
+) -> None:
+    result = brick.run_step(life[name], tmp_path, only=CUTS)
+    assert result.bricks == [] and result.cuts == CUTS
+
+
+def test_a_version_that_does_not_confirm_itself_falls_back_after_three_starts(updated: Pico) -> None:
+    assert [brick.running(updated.start())[1:] for _ in range(5)] == [("v2", True)] * 3 + [("v1", False)] * 2
+
+
+def test_a_confirmed_version_stays_and_can_be_rolled_back(updated: Pico) -> None:
+    assert brick.running(updated.start())[1:] == ("v2", True)
+    updated.run("confirm.py")
+    assert [brick.running(updated.start())[1:] for _ in range(4)] == [("v2", False)] * 4
+    updated.run("roll_back.py")
+    assert brick.running(updated.start())[1:] == ("v1", False)
+
+
+def test_a_version_that_breaks_when_it_is_imported_resets_and_falls_back(life: dict[str, brick.Step], tmp_path: Path) -> None:
+    broken = brick.version_files("v3", "raise ValueError('broken')")
+    host = brick.host_folder(tmp_path / "host", "v3", "first", broken)
+    board = Pico(life["update"].before.copy(tmp_path / "broken.flash").flash, host)
+    assert board.run("update.py")[-1].startswith("#updated")
+    for _ in range(3):
+        said = board.start()
+        assert "ValueError: broken" in said and said[-1] == "#reset", said
+    assert brick.running(board.start())[1:] == ("v1", False)
+
+
+@pytest.mark.parametrize("name", ["firmware/same.mpy", "manifest", "drivers/pad.mpy"])
+def test_one_bit_in_the_good_slot_starts_the_other_and_in_both_leads_into_maintenance(updated: Pico, name: str) -> None:
+    updated.run("confirm.py")
+    good = brick.running(updated.start())[0]
+    on(updated, DAMAGE.format(slots=good, name=name))
+    assert brick.running(updated.start())[1] == "v1"
+    on(updated, DAMAGE.format(slots="b" if good == "a" else "a", name=name))
+    said = updated.start()
+    assert any(line.startswith("no whole slot") for line in said) and said[-1] == "#waits", said
+    assert updated.run("update.py")[-1].startswith("#updated")
+    assert brick.running(updated.start())[1] == "v2"
+
+
+def test_what_no_manifest_lists_is_never_on_the_path(updated: Pico) -> None:
+    on(updated, "open('a/drivers/extra.mpy', 'wb').close()\nopen('b/json.mpy', 'wb').close()")
+    said = on(updated, "from firmware import slots\nprint(slots.fault('a'))\nprint(slots.fault('b'))")
+    assert "drivers: a file that the manifest does not list" in said and "more or less in it than a version has" in said
+
+
+def test_one_damaged_switch_record_leaves_the_other_and_two_leave_a_whole_slot(updated: Pico) -> None:
+    on(updated, DAMAGE.format(slots=[""], name="").replace('slot + "/"', '"switch.0"'))
+    assert brick.running(updated.start())[1] in ("v1", "v2")
+    for record in ("switch.0", "switch.1"):
+        on(updated, f"with open('{record}', 'wb') as file: file.write(b'\\xff no record')")
+    assert brick.running(updated.start())[1] in ("v1", "v2")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("data = data.replace(b'version v2', b'version v9')", "not signed with this unit's key"),
+        ("data = signed(body.replace(b'micropython 1.28', b'micropython 9.0'), key)", "needs MicroPython 9.0"),
+        ("data = signed(body.replace(b'mpy 6', b'mpy 5'), key)", "bytecode of another MicroPython"),
+        ("data = signed(body.replace(b'drivers/', b'../x/'), key)", "unknown line"),
+        ("data = signed(body, bytes(32))", "not signed with this unit's key"),
+        ("data = b''", "not signed with this unit's key"),
+    ],
+)
+def test_a_manifest_of_another_unit_or_interpreter_touches_nothing(updated: Pico, change: str, why: str) -> None:
+    said = on(
+        updated,
+        "from firmware import slots\n"
+        "key = open('/host/unit.key', 'rb').read()\n"
+        "def signed(body, key): return body + ('hmac ' + slots.sign(key, body) + '\\n').encode()\n"
+        "data = open('/host/new/manifest', 'rb').read()\n"
+        "body = data[: data.rfind(b'hmac')]\n"
+        f"{change}\n"
+        "u = {}\n"
+        "exec(open('/host/firmware_update.py').read(), u)\n"
+        "slot = u['prepare']()\n"
+        "with open(slot + '/manifest.new', 'wb') as file: file.write(data)\n"
+        "try: u['begin'](slot)\n"
+        "except slots.Fault as fault: print(fault)\n"
+        "print(slots.fault('a'), slots.fault('b'))",
+    )
+    assert why in said[1] and said[2].strip() == "", said
+
+
+def test_maintenance_is_entered_once(updated: Pico) -> None:
+    updated.run("confirm.py")
+    on(updated, "from firmware import boot_duty\nboot_duty.mark()")
+    assert updated.start()[-1] == "#waits"
+    assert brick.running(updated.start())[1] == "v2"
