@@ -1,0 +1,254 @@
+"""`install.sh` and the units, run and read by what runs and reads them on a truck: sh, systemd-analyze, systemd-sysusers."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fleet.provision import _replace, _write
+from fleet.provision_files import Hub, bundle
+from fleet.provision_plan import plan
+
+DUTIES = ("recorder", "uplink", "sweeper")
+SERVICES = [f"cruisers-{duty}.service" for duty in DUTIES]
+HUB = Hub("cruisers.test", "hub.city.example", 5222, b"a certificate\n")
+FULL = {"truck": "truck-1", "cameras": "front", "pps": "yes", "carsensor": "7"}
+
+
+def made(folder: Path, **cells: str) -> Path:
+    """The folder of a truck."""
+    one = plan({**FULL, **cells})
+    folder.mkdir(exist_ok=True)
+    _write(folder / f".{one.truck}.new", bundle(one, HUB, {}, b"a password"))
+    _replace(folder / one.truck)
+    return folder / one.truck
+
+
+def ran(*command: object, **settings: str) -> tuple[int, str, str]:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **settings})
+    return done.returncode, done.stdout, done.stderr
+
+
+def installed(bundle: Path, root: Path, *arguments: str) -> tuple[int, str, str]:
+    return ran("sh", bundle / "install.sh", *arguments, DESTDIR=str(root))
+
+
+def tree(root: Path) -> dict[str, object]:
+    """Everything under `root`: mode, owner, and content or target."""
+    found: dict[str, object] = {}
+    for path in root.rglob("*"):
+        what = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        found[str(path.relative_to(root))] = (path.lstat().st_mode, path.lstat().st_uid, what)
+    return found
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A Pi's files, as far as install.sh looks at them."""
+    there = tmp_path / "root"
+    (there / "boot/firmware").mkdir(parents=True)
+    (there / "boot/firmware/config.txt").write_text("arm_64bit=1\n[pi4]\nfoo=1\n")
+    (there / "etc/default").mkdir(parents=True)
+    (there / "etc/default/gpsd").write_text('USBAUTO="true"\n')
+    return there
+
+
+def test_a_second_run_leaves_the_same_tree_and_says_that_nothing_changed(root, tmp_path):
+    truck = made(tmp_path / "out")
+    code, said, _ = installed(truck, root)
+    assert code == 0 and said.endswith(f"truck-1: 17 changed under {root}\n") and "needs a reboot" in said
+    first = tree(root)
+    assert installed(truck, root) == (0, f"install: truck-1: 0 changed under {root}\n", "")
+    assert tree(root) == first
+    assert (root / "boot/firmware/config.txt").read_text().endswith("foo=1\n\n[all]\ndtoverlay=pps-gpio,gpiopin=18\n")
+    assert (root / "etc/default/gpsd.before-cruisers").read_text() == 'USBAUTO="true"\n'
+    assert (root / "etc/cruisers/hub.password").stat().st_mode & 0o777 == 0o600
+    wanted = root / "etc/systemd/system/multi-user.target.wants"
+    assert sorted(os.listdir(wanted)) == [*sorted(SERVICES), "gpsd.service"]
+
+
+def test_wherever_a_run_is_killed_the_next_one_ends_with_the_same_tree(root, tmp_path):
+    truck = made(tmp_path / "out")
+    whole = tmp_path / "whole"
+    shutil.copytree(root, whole)
+    assert installed(truck, whole)[0] == 0
+    script = (truck / "install.sh").read_text()
+    for step in ("mv -f", "ln -sfn"):
+        root_of_step = tmp_path / step.replace(" ", "")
+        shutil.copytree(root, root_of_step)
+        fakes = tmp_path / "fakes"
+        fakes.mkdir(exist_ok=True)
+        word = step.split()[0]
+        real = shutil.which(word)
+        count = tmp_path / f"count-{word}"
+        fake = fakes / word
+        fake.write_text(f'#!/bin/sh\necho >> {count}\n[ "$(wc -l < {count})" -ne 3 ] || kill -9 $PPID\nexec {real} "$@"\n')
+        fake.chmod(0o755)
+        assert step in script
+        killed, _, _ = ran("sh", truck / "install.sh", DESTDIR=str(root_of_step), PATH=f"{fakes}:{os.environ['PATH']}")
+        fake.unlink()
+        assert killed == -9
+        assert installed(truck, root_of_step)[0] == 0 and tree(root_of_step) == tree(whole), step
+
+
+def test_a_truck_that_lost_its_receiver_loses_what_was_for_it(root, tmp_path):
+    assert installed(made(tmp_path / "out"), root)[0] == 0
+    bare = tmp_path / "bare"
+    shutil.copytree(root, bare, symlinks=True)
+    assert installed(made(tmp_path / "out", gps="none", pps="no"), bare)[0] == 0
+    gone = set(tree(root)) - set(tree(bare))
+    assert {path for path in gone if path.endswith(".conf")} == {
+        "etc/systemd/system/gpsd.service.d/cruisers.conf", "etc/systemd/system/chrony.service.d/cruisers.conf",
+        "etc/chrony/conf.d/cruisers.conf", "etc/cruisers/chrony-pps.conf",
+    }  # fmt: skip
+
+
+def spoil_file(truck: Path) -> None:
+    (truck / "files/etc/cruisers/truck.toml").write_text('name = "truck-1"\n')
+
+
+def lose_file(truck: Path) -> None:
+    (truck / "files/etc/cruisers/ca.pem").unlink()
+
+
+def cut_sums(truck: Path) -> None:
+    lines = (truck / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (truck / "SHA256SUMS").write_text("".join(lines[:4]))
+
+
+def lose_sums(truck: Path) -> None:
+    (truck / "SHA256SUMS").unlink()
+
+
+def change_script(truck: Path) -> None:
+    with (truck / "install.sh").open("a") as script:
+        script.write("# more\n")
+
+
+@pytest.mark.parametrize("spoil", [spoil_file, lose_file, cut_sums, lose_sums, change_script])
+def test_what_was_copied_in_part_is_refused_in_one_line_and_changes_nothing(root, tmp_path, spoil):
+    truck = made(tmp_path / "out")
+    spoil(truck)
+    before = tree(root)
+    code, said, error = installed(truck, root)
+    assert (code, said) == (2, "") and len(error.splitlines()) == 1 and "half-done" in error, error
+    assert tree(root) == before
+
+
+def test_a_script_that_was_copied_in_part_does_nothing(root, tmp_path):
+    truck = made(tmp_path / "out")
+    script = (truck / "install.sh").read_bytes()
+    before = tree(root)
+    for part in range(1, 20):
+        (truck / "install.sh").write_bytes(script[: len(script) * part // 20])
+        installed(truck, root)
+        assert tree(root) == before, part
+
+
+def test_another_trucks_machine_is_not_taken_over_by_mistake(root, tmp_path):
+    assert installed(made(tmp_path / "out"), root)[0] == 0
+    other = made(tmp_path / "out", truck="truck-2")
+    before = tree(root)
+    code, _, error = installed(other, root)
+    assert code == 2 and "not truck-2" in error and "--replace" in error and len(error.splitlines()) == 1 and tree(root) == before
+    assert installed(other, root, "--replace")[0] == 0
+    assert 'name = "truck-2"' in (root / "etc/cruisers/truck.toml").read_text()
+    assert installed(other, root, "--now")[0] == 2
+
+
+@pytest.fixture
+def bare_machine(root) -> Path:
+    """`root` with Debian's units, and programs for the units to name."""
+    units = Path("/lib/systemd/system")
+    if shutil.which("systemd-analyze") is None or not units.is_dir():
+        pytest.skip("systemd is not installed: its judgement of the units is missing")
+    shutil.copytree(units, root / "usr/lib/systemd/system", symlinks=True)
+    (root / "lib").symlink_to("usr/lib")
+    for program in ("opt/cruisers/.venv/bin/python", "usr/sbin/gpsd", "bin/sh"):
+        (root / program).parent.mkdir(parents=True, exist_ok=True)
+        (root / program).write_text("#!/bin/sh\n")
+        (root / program).chmod(0o755)
+    return root
+
+
+def test_systemd_finds_nothing_to_say_about_the_units(bare_machine, tmp_path):
+    assert installed(made(tmp_path / "out"), bare_machine)[0] == 0
+    there = [unit for unit in ("gpsd.service", "chrony.service") if (bare_machine / "usr/lib/systemd/system" / unit).exists()]
+    verify = ("systemd-analyze", "--man=no", f"--root={bare_machine}", "verify", *SERVICES, *there)
+    assert ran(*verify) == (0, "", "")
+    for bad in ("ExecStart=/opt/nothing\n", "ProtectSystm=strict\n"):  # it does look
+        with (bare_machine / "etc/systemd/system" / SERVICES[0]).open("a") as unit:
+            unit.write(f"[Service]\n{bad}")
+        assert SERVICES[0] in ran(*verify)[2]
+
+
+@pytest.mark.parametrize("duty", DUTIES)
+def test_a_unit_is_watched_and_shut_in(tmp_path, duty):
+    text = (made(tmp_path / "out") / f"files/etc/systemd/system/cruisers-{duty}.service").read_text()
+    for line in (
+        "Type=notify", "User=cruisers", "ProtectSystem=strict", "PrivateTmp=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=",
+        "Restart=always", "StartLimitIntervalSec=0", "RuntimeDirectoryPreserve=yes",
+    ):  # fmt: skip
+        assert f"\n{line}\n" in text, line
+    watched = int(text.partition("\nWatchdogSec=")[2].split()[0])
+    assert watched >= 60 and f"-m gateway.{duty} /etc/cruisers/truck.toml" in text
+    assert ("PrivateDevices=yes" in text) == (duty != "recorder") and ("DeviceAllow=char-ttyACM rw" in text) == (duty == "recorder")
+
+
+LIVE = """
+set -eu
+for folder in etc opt boot; do mount --bind {root}/$folder /$folder; done
+PATH={fakes}:$PATH
+sh {truck}/install.sh; echo; mv {log} {log}.1
+sh {truck}/install.sh; mv {log} {log}.2
+: > /etc/cruisers/.unfinished
+sh {truck}/install.sh; mv {log} {log}.3
+stat -c '%U %a' /etc/cruisers/hub.password
+id -nG cruisers
+"""
+
+
+def test_on_the_machine_itself_it_makes_the_user_starts_the_services_and_a_second_run_disturbs_none(root, tmp_path):
+    """In mounts of its own: this machine's /etc is not touched. systemctl and udevadm only write down what they are asked."""
+    if os.geteuid() != 0 or ran("unshare", "--mount", "true")[0] or shutil.which("systemd-sysusers") is None:
+        pytest.skip("needs root, mount namespaces and systemd-sysusers")
+    if not all(Path(f"/{name}").is_dir() for name in ("opt", "boot")):
+        pytest.skip("no /opt or /boot to mount on")
+    for name in ("passwd", "group", "shadow", "gshadow", "nsswitch.conf"):
+        if Path("/etc", name).exists():
+            shutil.copy(Path("/etc", name), root / "etc" / name)
+    fakes, log = tmp_path / "fakes", tmp_path / "log"
+    fakes.mkdir()
+    python = root / "opt/cruisers/.venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("")
+    python.chmod(0o755)
+    for name in ("systemctl", "udevadm", "chronyd", "gpsd"):
+        (fakes / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\n')
+        (fakes / name).chmod(0o755)
+    truck = made(tmp_path / "out")
+    code, said, error = ran("unshare", "--mount", "sh", "-c", LIVE.format(root=root, fakes=fakes, truck=truck, log=log))
+    assert code == 0 and all(line.startswith("Creating ") for line in error.splitlines()), error
+    owner, groups = said.splitlines()[-2:]
+    assert owner == "cruisers 600" and set(groups.split()) == {"cruisers", "dialout", "video", "input", "i2c"}
+    asked = [Path(f"{log}.{run}").read_text().splitlines() for run in (1, 2, 3)]
+    order = [f"cruisers-{duty}.service" for duty in ("uplink", "recorder", "sweeper")]
+    fresh = [
+        "udevadm control --reload",
+        "udevadm trigger --subsystem-match=tty --subsystem-match=video4linux --settle",
+        "systemctl daemon-reload",
+        *(f"systemctl restart {unit}" for unit in ("chrony.service", "gpsd.service", *order)),
+    ]
+    assert asked[0] == fresh
+    assert asked[1] == [fresh[0], fresh[2], *(f"systemctl start {unit}" for unit in order)]
+    assert asked[2] == fresh, "a run that broke off is taken up whole"
+
+
+def test_a_machine_without_the_program_is_refused_before_anything_is_changed(tmp_path):
+    if os.geteuid() == 0 and Path("/opt/cruisers").exists():
+        pytest.skip("this machine is a truck")
+    code, said, error = ran("sh", made(tmp_path / "out") / "install.sh", DESTDIR="")
+    assert (code, said) == (2, "") and len(error.splitlines()) == 1
+    assert not Path("/etc/cruisers").exists()
