@@ -10,6 +10,8 @@ from typing import Protocol
 
 from gateway import notify
 
+SPREAD_SECONDS = 1.0  # over which several begin: what each does once a second does not meet in one moment
+
 
 class CannotStart(Exception):
     """Which truck and why, in one line; `code` is the exit code."""
@@ -61,12 +63,13 @@ async def _all(make: Callable[[str], Runs], paths: list[str], drain_seconds: flo
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     async with notify.beating(), asyncio.TaskGroup() as group:
-        for one in made:
-            group.create_task(_one(one, drain_seconds))
+        for index, one in enumerate(made):
+            group.create_task(_one(one, drain_seconds, SPREAD_SECONDS * index / len(made)))
         notify.ready()
 
 
-async def _one(one: Runs, drain_seconds: float) -> None:
+async def _one(one: Runs, drain_seconds: float, after_seconds: float) -> None:
+    await asyncio.sleep(after_seconds)
     try:
         await one.run(drain_seconds)
     except (sqlite3.Error, OSError) as error:
