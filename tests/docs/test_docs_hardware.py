@@ -116,7 +116,7 @@ def test_every_command_of_the_checklist_exists_or_is_said_to_be_not_there_yet() 
     to_come = set(re.findall(r"`cruisers (\w+)[^`]*` \(\*not there yet\*", TEXT))
     named = set(re.findall(r"`(?:sudo )?cruisers (\w+)", TEXT))
     assert {"provision", "flash", "doctor", "status"} <= named
-    assert named - to_come <= set(commands.list_commands(None))  # type: ignore[attr-defined, arg-type]
+    assert named - to_come <= set(commands.list_commands(None))
 
 
 @pytest.mark.parametrize(
