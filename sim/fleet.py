@@ -407,5 +407,5 @@ def _show(found: list[Size]) -> None:
         shares = [f"{size.cpu.get(name, 0.0):.0%}" for name in ("hub", "center", "uplinks")]
         late = [f"{seconds * 1e3:.0f}" for seconds in (size.p50_s, size.p99_s, size.most_s)]
         table.add_row(str(size.trucks), f"{size.seconds:.0f}", str(size.blocks), str(size.missing), *late, *shares)
-    table.caption = "from a value's collection to the center; hub, center, uplinks: CPU, 100% is one core"
+    table.caption, table.caption_justify = "ms from collection to the center; hub, center, uplinks: CPU, 100% is a core", "left"
     Console(width=80 if Console().width < 80 else None).print(table)
