@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from fleet.tool_provision import command
 from gateway.config import load
+from hub import changes
 from sox.account import Hub
 from sox.documents import device_document
 from sox.errors import SoxError
@@ -54,3 +55,4 @@ def test_what_is_in_the_folder_lets_the_truck_in_and_onto_its_own_nodes_only(hub
     assert typed(*arguments)[0] == 0
     asyncio.run(drive())
     assert (files / "etc/cruisers/hub.password").read_bytes() == password
+    assert asyncio.run(changes.revoke(hub.home, "provisioned-1"))  # other tests share this hub
