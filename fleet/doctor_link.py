@@ -2,6 +2,7 @@
 (gateway/uplink_ways.py)."""
 
 import asyncio
+import time
 from typing import Any, NoReturn
 
 import msgspec
@@ -14,6 +15,7 @@ from gateway.status import OLD_SECONDS, UPLINK
 from gateway.uplink_ways import USERS, Ways
 
 LOOK_SECONDS = 1.5  # for the name of the hub, and for NetworkManager to answer
+STEP_SECONDS = 0.05
 
 
 def check(visit: Visit) -> list[Finding]:
@@ -32,7 +34,11 @@ async def look(truck: Truck) -> dict[str, Any]:
     ways = Ways(without, _no_books, lambda: Clock().utc_ns(boottime_ns()))  # type: ignore[arg-type]  # never called: there is no budget
     looking = asyncio.create_task(ways.run())
     try:
-        await asyncio.wait([looking], timeout=LOOK_SECONDS)
+        until = time.monotonic() + LOOK_SECONDS
+        while time.monotonic() < until and not looking.done():
+            await asyncio.sleep(STEP_SECONDS)
+            if ways.now.interface is not None and not truck.uplink.network_manager:
+                break
         if looking.done():
             looking.result()
         return ways.status()

@@ -7,6 +7,7 @@ import os
 import pty
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -20,6 +21,7 @@ from gateway_camera import Stream
 from gateway_head import HeadStandIn
 from gateway_recording import Running, truck, wait_for
 
+from firmware import frames
 from fleet import doctor_camera, doctor_head, doctor_head_live, doctor_receiver, doctor_sensors
 from fleet.doctor_finding import GREEN, GREY, RED, YELLOW
 from fleet.doctor_ports import owner
@@ -39,6 +41,7 @@ pytestmark = pytest.mark.timeout(60)
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[HeadStandIn]:
     head = HeadStandIn(tmp_path)
+    head.send_raw_frame(frames.HEALTH, struct.pack("<6I", 40_000, 10, 0, 900, 1, 0))
     yield head
     head.close()
 
@@ -62,7 +65,6 @@ def tell(config: Truck, recorder: dict | None) -> None:
 
 
 def test_a_head_that_nobody_reads_is_asked_and_loses_nothing(tmp_path: Path, head: HeadStandIn) -> None:
-    wait_for(lambda: head.sequence > 40, "HEALTH in the ring")
     kept = head.ring[0][0]
     found = visit(truck(tmp_path, head.link))
     told_of_head = doctor_head.check(found)
