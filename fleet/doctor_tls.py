@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway.clock import NANO, boottime_ns, system_offset_ns
 from sox.account import Hub
-from sox.stream import tls_context
+from sox.tls import tls_context
 
 STEP_SECONDS = 5.0
 MOST_BYTES = 65_536

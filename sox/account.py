@@ -3,12 +3,14 @@ to wait between two tries."""
 
 import random
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from sox.client import SoxClient
 from sox.errors import SoxError
+
+if TYPE_CHECKING:
+    from sox.client import SoxClient
 
 BACK_OFF_SECONDS = 1.0
 BACK_OFF_MOST_SECONDS = 60.0  # a truck that comes out of a tunnel is back within a minute
@@ -35,11 +37,13 @@ class Hub(msgspec.Struct, forbid_unknown_fields=True):
                 return f"{path}: {error.strerror}"
         return None
 
-    def client(self, user: str) -> SoxClient:
+    def client(self, user: str) -> "SoxClient":
         """A client for the account `user`. The password is read anew each time, so that it can be changed without a restart.
 
         Blocks for the file; raises SoxError.
         """
+        from sox.client import SoxClient  # XMPP: 8 MB, and time to start, that recorder, sweeper and the center's workers never need
+
         try:
             password = Path(self.password_file).read_text(encoding="utf-8").strip()
         except OSError as error:

@@ -18,7 +18,8 @@ from xml.etree import ElementTree as ET
 from slixmpp import JID, InvalidJID
 
 from sox.errors import SoxError
-from sox.stream import CONNECT_SECONDS, EVENT, PING, Stream, tls_context
+from sox.stream import CONNECT_SECONDS, EVENT, PING, Stream
+from sox.tls import tls_context
 
 __all__ = ["ItemCallback", "Slot", "SoxClient", "SoxError"]
 

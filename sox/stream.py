@@ -14,7 +14,6 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 from xml.etree import ElementTree as ET
@@ -43,16 +42,6 @@ EVENT = "http://jabber.org/protocol/pubsub#event"
 log = logging.getLogger("sox")
 # slixmpp reports expected ends of a connection as errors with traceback; we raise them as one SoxError instead.
 logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
-
-
-def tls_context(ca_file: str | Path) -> ssl.SSLContext:
-    """A client's context that trusts `ca_file` alone, TLS 1.2 or newer, host name checked; raises SoxError if the file is no CA."""
-    try:
-        context = ssl.create_default_context(cafile=str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise SoxError("certificate", f"cannot read the certificate authority {ca_file}: {error.strerror or error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 class _Connection(ClientXMPP):

@@ -17,16 +17,18 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import hdrs
 
-from sox.client import Slot
 from sox.errors import SoxError, TransferError
-from sox.stream import tls_context
+from sox.tls import tls_context
 from sox.transfer_wire import Wire
+
+if TYPE_CHECKING:
+    from sox.client import Slot  # not at run time: a worker that only fetches needs no XMPP
 
 __all__ = ["CHUNK", "STALL_SECONDS", "TransferError", "fetch", "put_file"]
 
@@ -48,7 +50,7 @@ _Result = TypeVar("_Result")
 
 
 async def put_file(
-    slot: Slot,
+    slot: "Slot",
     path: str | Path,
     ca_file: str | Path,
     on_progress: Progress | None = None,
