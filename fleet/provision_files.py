@@ -150,8 +150,8 @@ def _install(plan: Plan, tree: Mapping[str, File]) -> str:
         TRUCK=plan.truck,
         GPSD="yes" if plan.gps != "none" else "no",
         PUTS="\n".join(f'  "$1" 0{file.mode:o} {path}' for path, file in sorted(tree.items())),
-        DROPS="\n".join(f'  "$1" {path}' for path in absent),
-        BOOT=f"  boot_line {PPS_LINE}" if plan.pps else "",
+        DROPS="\n".join(f'  "$1" {path}' for path in absent) or "  :",
+        BOOT=f"  boot_line {PPS_LINE}" if plan.pps else "  : # nothing for config.txt",
     )
 
 
