@@ -162,3 +162,11 @@ def _copy(content: bytes, place: Path) -> None:
             reason = problem.strerror if problem is not None else "it is still in BOOTSEL mode"
             raise BoardError(f"{place}: the board did not take the UF2: {reason}")
         time.sleep(0.2)
+
+
+def appeared(count: int, limit_s: float) -> int:
+    """Waits until so many boards run MicroPython, at most `limit_s`; how many do."""
+    until = time.monotonic() + limit_s
+    while len(running()) < count and time.monotonic() < until:
+        time.sleep(0.2)
+    return len(running())

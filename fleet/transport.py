@@ -17,7 +17,6 @@ import base64
 import binascii
 import contextlib
 import hashlib
-import io
 import json
 import struct
 import time
@@ -25,14 +24,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import serial
-from mpremote.transport import TransportError  # type: ignore[import-untyped]  # it has none
-from mpremote.transport_serial import SerialTransport  # type: ignore[import-untyped]
+from mpremote import transport_serial  # type: ignore[import-untyped]  # it has no types
+from mpremote.transport import TransportError  # type: ignore[import-untyped]
 
 READ_S = 0.5  # the longest single wait; the deadline is looked at between two
 WRITE_S = 5.0
-CALL_S = 20.0  # an ordinary command; hashing 60 kB takes the RP2040 about a second
+CALL_S = 5.0  # an ordinary command: at most 768 bytes to the flash
+LONG_CALL_S = 30.0  # hashes a slot or all of the flash: 120 kB take the RP2040 some seconds
 PIECE = 768  # bytes of a file in one command: 1 kB in base64, well within a head's heap
-_REPL_S = 2.0
+_REPL_S = 1.0
+RESET_S = 0.2  # until the port is gone; a real one comes back after about a second
 
 # On the unit. `_c` runs code only when its CRC is right, and says the answer, as JSON in base64, with one.
 _CHECKED = b"""
@@ -79,6 +80,8 @@ def folders(path):
                 raise
 """
 
+transport_serial.print = lambda *_: None  # it prints what it did not expect, in the middle of our bars
+
 
 class LineError(Exception):
     """The line or the unit at its end did not do what it should; one line says what."""
@@ -105,8 +108,8 @@ class Repl:
     """The raw REPL at `port`; LineError if nothing there speaks it. Close it, or use it as a context."""
 
     def __init__(self, port: str, wait_s: float = _REPL_S) -> None:
-        with _line_errors(), contextlib.redirect_stdout(io.StringIO()):  # mpremote prints what it did not expect
-            self._transport = SerialTransport(port, timeout=READ_S)
+        with _line_errors():
+            self._transport = transport_serial.SerialTransport(port, timeout=READ_S)
             self._transport.serial.write_timeout = WRITE_S
             self._port = _Deadline(self._transport.serial)
             self._transport.serial = self._port
@@ -136,11 +139,12 @@ class Repl:
         with contextlib.suppress(OSError):  # it may be gone
             self._port.close()
 
-    def call(self, code: str, limit_s: float = CALL_S) -> Any:
+    def call(self, code: str, limit_s: float | None = None) -> Any:
         """Runs `code` on the unit; what it leaves in `answer`, as JSON. LineError: the unit raised, or its answer is damaged or late."""
         source = code.encode()
+        limit_s = CALL_S if limit_s is None else limit_s
         self._port.until = time.monotonic() + limit_s
-        with _line_errors(), contextlib.redirect_stdout(io.StringIO()):
+        with _line_errors():
             reply, trouble = self._transport.exec_raw(b"_c(%d, %r)" % (binascii.crc32(source), source), timeout=limit_s)
         if trouble:
             raise LineError(f"on the unit: {_last_line(trouble)}")
@@ -155,7 +159,7 @@ class Repl:
 
     def tree(self) -> dict[str, tuple[int, str]]:
         """Every file on the flash: (size, SHA-256 in hex) by path."""
-        found = self.call("answer = walk('', {})")
+        found = self.call("answer = walk('', {})", LONG_CALL_S)
         return {str(path): (int(size), str(digest)) for path, (size, digest) in found.items()}
 
     def read(self, path: str, limit: int) -> bytes:
@@ -189,10 +193,10 @@ class Repl:
     def reset(self) -> None:
         """A hard reset: the port vanishes, so nothing can be answered."""
         source = b"import time, machine\ntime.sleep_ms(50)\nmachine.reset()"
-        self._port.until = time.monotonic() + CALL_S
+        self._port.until = time.monotonic() + _REPL_S
         with contextlib.suppress(TransportError, serial.SerialException, OSError, struct.error, LineError):
             self._transport.exec_raw_no_follow(source)
-        time.sleep(0.1)  # only to let it happen; whoever comes next waits for the port
+        time.sleep(RESET_S)
         self.close()
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from logbook.quantities import TABLE, G
 from sim.busserver import BusServer
 from sim.chips.board import STANDARD, Board
 from sim.clock import Clock
@@ -35,12 +36,9 @@ _CTRL_C, _CTRL_D = 3, 4
 _RAW_BANNER = b"raw REPL; CTRL-B to exit"
 _TURN_MS = 50
 
-# 25 °C, 50 %, 1013 hPa, a standing truck in the shade.
-AIR = {
-    "acceleration_x": 0.0, "acceleration_y": 0.0, "acceleration_z": 9.80665, "angular_velocity_x": 0.0, "angular_velocity_y": 0.0,
-    "angular_velocity_z": 0.0, "geomagnetism_x": 30e-6, "geomagnetism_y": 0.0, "geomagnetism_z": -35e-6, "pressure": 101_300.0,
-    "humidity": 50.0, "temperature": 25.0, "illuminance": 8_000.0, "uv_a": 5.0, "pm2_5": 12e-9,
-}  # fmt: skip
+# A standing truck: the middle of every range, but for what would be implausible together.
+AIR = {quantity.id: (quantity.low + quantity.high) / 2 for quantity in TABLE}
+AIR |= {"acceleration_z": G, "uva": 40.0, "uvb": 2.0, "uvc": 0.1} | {f"magnetic_field_{axis}": 30e-6 for axis in "xyz"}
 
 
 @dataclass
@@ -64,6 +62,8 @@ class Unit:
         self.flash = folder / "flash.bin"
         if not self.flash.exists():
             self.flash.write_bytes(b"\xff" * (BLOCK_BYTES * BLOCKS))
+        self._backup = folder / "backup.bin"
+        self._backup.write_bytes(bytes(28))
         self.trouble = Trouble()
         self.moved = [0, 0]  # bytes to the unit, to the host
         self.starts = 0
@@ -162,7 +162,7 @@ class Unit:
         os.set_blocking(inner, False)
         environment = dict(
             os.environ, MICROPYPATH=f"{_SHIM}:.frozen", CRUISERS_TRUCK_PORT=str(self._server.port), CRUISERS_FLASH=str(self.flash),
-            CRUISERS_RAW="1" if raw else "",
+            CRUISERS_BACKUP=str(self._backup), CRUISERS_RAW="1" if raw else "",
         )  # fmt: skip
         command = [sys.executable, "-P", "-m", "micropython_unix", "-X", f"heapsize={HEAP_KB + SHIM_KB}k", "-i", str(_BOOT)]
         self._interrupt = None
@@ -188,6 +188,8 @@ class Unit:
         self._kill()
         self._unplug()
         self._cause = cause
+        if cause == _PWRON:
+            self._backup.write_bytes(bytes(28))
         self._spawn(raw=False)
 
     def _plug(self) -> None:

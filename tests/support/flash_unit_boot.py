@@ -2,8 +2,8 @@
 and main.py as rp2 runs them. Run with `-i`: what ends leads into the REPL.
 
 The file system is formatted when it cannot be mounted, as rp2's `_boot.py` does it (facts 4). The block device is a file; each operation is
-one write call, so a kill between two of them is a power cut between two. Environment: CRUISERS_FLASH, CRUISERS_TRUCK_PORT, CRUISERS_RAW (a
-soft reset into the raw REPL runs boot.py, not main.py)."""
+one write call, so a kill between two of them is a power cut between two. Environment: CRUISERS_FLASH, CRUISERS_BACKUP, CRUISERS_TRUCK_PORT;
+CRUISERS_RAW says that it is a soft reset in the raw REPL, which runs boot.py but not main.py."""
 
 import asyncio.core
 import gc
@@ -46,6 +46,21 @@ class _Timer:
         pass
 
 
+class _Backup:
+    """machine.mem_backup of MicroPython 1.29: words that a reset leaves alone. The bridge forgets them with the power."""
+
+    def __init__(self, path):
+        self._file = open(path, "r+b")  # noqa: SIM115
+
+    def __getitem__(self, index):
+        self._file.seek(4 * index)
+        return int.from_bytes(self._file.read(4), "little")
+
+    def __setitem__(self, index, value):
+        self._file.seek(4 * index)
+        self._file.write(value.to_bytes(4, "little"))
+
+
 class _Flash:
     def __init__(self, path):
         self._file = open(path, "r+b")  # noqa: SIM115
@@ -71,6 +86,8 @@ class _Flash:
 
 
 sys.modules["micropython"] = _Micropython()
+_backup = _Backup(os.getenv("CRUISERS_BACKUP"))
+machine.mem_backup = lambda: _backup
 if not hasattr(machine, "Timer"):
     machine.Timer = _Timer
 # The scheduler's task queue is C and counts the port's own ticks; its Python half must count the same, not the 30-bit ones of our `time`.

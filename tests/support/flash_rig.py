@@ -1,0 +1,56 @@
+"""Units to flash, and small programs to flash them with (tests/support/flash_program)."""
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from flash_bridge import Unit
+
+from fleet import flash_build
+from fleet.flash_unit import Plan
+from fleet.image import Image
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROGRAM = Path(__file__).resolve().parent / "flash_program" / "main.py"
+PARTS = [{"part": part} for part in ("icm20948", "sht45", "opt3001")]  # what the small program says it has
+_MODULES = ("drivers/__init__", "drivers/portable", "firmware/__init__", "firmware/wire", "firmware/main")
+
+
+@functools.cache
+def board_files() -> dict[str, bytes]:
+    """The real ones."""
+    return flash_build.board_files()
+
+
+@functools.cache
+def program(version: str) -> Image:
+    """The small program, compiled."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        for module in _MODULES:
+            target = root / f"{module}.py"
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / f"{module}.py", target)
+        text = PROGRAM.read_text().replace('VERSION = "1.0.0"', f'VERSION = "{version}"')
+        (root / "firmware/main.py").write_text(text)
+        return Image(version, flash_build._compiled(root, list(_MODULES)))
+
+
+def plan(unit: Unit, folder: Path, version: str | None = "1.0.0", truck: str = "truck-001") -> Plan:
+    """The small program onto `unit`; version None: roll back."""
+    return Plan(str(unit.link), truck, program(version) if version else None, board_files(), folder, PARTS)
+
+
+@contextmanager
+def units(folder: Path, count: int) -> Iterator[list[Unit]]:
+    """So many units without chips, blank but for MicroPython."""
+    with ExitStack() as stack:
+        made = []
+        for number in range(count):
+            unit = Unit(folder / f"unit{number}", bytes((0xE6, 0x61, 0x4C, 0x31, 0x1B, 0x7D, 0x4F, number)), fit=())
+            stack.callback(unit.stop)
+            made.append(unit)
+        yield made
