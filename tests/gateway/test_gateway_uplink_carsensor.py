@@ -3,11 +3,7 @@ Keio's JSoxLib does (full JID, the stored item at once)."""
 
 import asyncio
 import json
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -349,18 +345,10 @@ async def test_without_utc_of_a_block_its_samples_are_not_published(books: Books
 
 
 class Hub:
-    """`python -m hub serve` as a child, with the truck `old` and the account `viewer`, a stranger to it."""
+    """The room's hub with the truck `old` and the account `viewer`, a stranger to it."""
 
-    def __init__(self, folder: Path) -> None:
-        files = ["--home", str(folder / "hub"), "--ready", str(folder / "hub.json"), "--trucks", "old,viewer"]
-        self.process = subprocess.Popen([sys.executable, "-m", "hub", "serve", *files], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        until_s = time.monotonic() + 60
-        while not (folder / "hub.json").exists():
-            if self.process.poll() is not None or time.monotonic() > until_s:
-                self.process.kill()
-                pytest.fail(f"the hub did not start: {self.process.communicate()[1]}")
-            time.sleep(0.05)
-        self.info = json.loads((folder / "hub.json").read_text("utf-8"))
+    def __init__(self, info: dict[str, Any]) -> None:
+        self.info = info
 
     def client(self, user: str) -> SoxClient:
         info = self.info
@@ -378,12 +366,9 @@ class Hub:
         await admin.disconnect()
 
 
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    hub = Hub(tmp_path_factory.mktemp("hub"))
-    yield hub
-    hub.process.send_signal(signal.SIGTERM)
-    hub.process.communicate(timeout=30)
+@pytest.fixture(name="old_hub")
+def of_the_first_fleet(hub: dict[str, Any]) -> Hub:
+    return Hub(hub)
 
 
 class Consumer:
@@ -435,17 +420,17 @@ async def reached(condition: Callable[[], object]) -> None:
     await until(lambda: bool(condition()))
 
 
-async def test_an_old_consumer_reads_both_devices_over_the_hub_and_cannot_write_them(hub: Hub, books: Books, tmp_path: Path) -> None:
-    truck = load(truck_config(hub, tmp_path))
+async def test_an_old_consumer_reads_both_devices_over_the_hub_and_cannot_write_them(old_hub: Hub, books: Books, tmp_path: Path) -> None:
+    truck = load(truck_config(old_hub, tmp_path))
     assert truck.uplink.carsensor is not None
     link = Link(truck, nothing, 0.1)
     sensor = CarSensor("old", truck.uplink.carsensor, truck.uplink.carsensor_hz, Numbers(books), link, FakeWays(), 0.1)  # type: ignore[arg-type]
     tasks = [asyncio.create_task(link.run()), asyncio.create_task(sensor.run())]
-    consumer = Consumer(hub.client("viewer"))
+    consumer = Consumer(old_hub.client("viewer"))
     try:
         sensor.offer(found(0))
         await reached(lambda: "item-not-found" in (sensor.problem or ""))  # nobody has made its nodes yet
-        await hub.open_nodes()
+        await old_hub.open_nodes()
         sensor.offer(found(1))
         await reached(lambda: sensor.status()["carsensor"]["published"] == 1)
 

@@ -3,13 +3,10 @@ what the truck says of itself on the way (status, metrics)."""
 
 import asyncio
 import json
-import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -38,27 +35,8 @@ pytestmark = pytest.mark.timeout(90)
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOT = f"{kernel_boot_id()[:8]}-bbbbbbbb"
-TRUCKS = ("whole", "cut", "old")
+TRUCKS = ("whole", "cut", "bare")
 COLUMNS = block.describe([{"id": "acceleration_x", "scale": 0.5}, {"id": "mag_status", "scale": 1.0}])
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Its ready file; a real one, for the whole module."""
-    folder = tmp_path_factory.mktemp("hub")
-    files = ["--home", str(folder / "hub"), "--ready", str(folder / "hub.json")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hub", "serve", *files, "--trucks", ",".join(TRUCKS)], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
-    before = time.monotonic()
-    while not (folder / "hub.json").exists():
-        if process.poll() is not None or time.monotonic() - before > 60:
-            process.kill()
-            pytest.fail("the hub did not start")
-        time.sleep(0.05)
-    yield json.loads((folder / "hub.json").read_text())
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
 
 
 def client(hub: dict[str, Any], user: str) -> SoxClient:
@@ -233,16 +211,16 @@ async def test_a_hub_without_the_new_nodes_costs_those_channels_and_no_other(hub
     admin = client(hub, "admin")
     await admin.connect()
     for channel in ("packed", "events"):
-        await admin.delete_node(nodes.data(nodes.channel("old", channel)))
+        await admin.delete_node(nodes.data(nodes.channel("bare", channel)))
     await admin.disconnect()
-    async with center(hub) as fleet, uplink_of(truck_file(hub, "old", tmp_path)) as (uplink, sender):
+    async with center(hub) as fleet, uplink_of(truck_file(hub, "bare", tmp_path)) as (uplink, sender):
         await until(lambda: uplink._link.connected)
         for number in range(1, 4):
-            sender.send(snapshot("old", number, time.time_ns()))
-            sender.send(packed("old", number, time.time_ns()))
-            sender.send(happened("old", number, utc_ns=time.time_ns()))
+            sender.send(snapshot("bare", number, time.time_ns()))
+            sender.send(packed("bare", number, time.time_ns()))
+            sender.send(happened("bare", number, utc_ns=time.time_ns()))
             await asyncio.sleep(0.05)
-        await until(lambda: fleet.trucks["old"].health is not None and "pressure" in fleet.trucks["old"].values)
+        await until(lambda: fleet.trucks["bare"].health is not None and "pressure" in fleet.trucks["bare"].values)
         await until(lambda: "events: " in (json.loads((tmp_path / "spool" / "uplink.json").read_text())["problem"] or ""))
         assert uplink._link.connects == 1
-    assert fleet.trucks["old"].packed.items == 0
+    assert fleet.trucks["bare"].packed.items == 0

@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,26 +37,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TRUCK = "truck-1"
 SECOND = 1_000_000_000
 NOW = UTC_NS + 1_000 * SECOND
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """The ready file of a hub."""
-    if shutil.which("erl") is None:
-        pytest.skip("ejabberd is not installed")
-    folder = tmp_path_factory.mktemp("hub")
-    ready = folder / "hub.json"
-    command = [sys.executable, "-m", "hub", "serve", "--home", str(folder / "hub"), "--ready", str(ready), "--trucks", TRUCK]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    limit = time.monotonic() + 60
-    while not ready.exists():
-        if process.poll() is not None or time.monotonic() > limit:
-            process.kill()
-            pytest.fail(f"the hub did not start: {process.communicate()[1]}")
-        time.sleep(0.05)
-    yield json.loads(ready.read_text("utf-8"))
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
 
 
 class OnTruck:
