@@ -7,7 +7,7 @@ import os
 
 MAINTENANCE_MS = 600_000  # then back to duty
 
-_MARKER = "maintenance"  # the file, where there is no backup memory
+_MARKER = "maintenance"  # a folder, where there is no backup memory
 _MARK = 0x2D4D414E  # in the backup memory; below 2**30: a small integer
 
 _timer = None
@@ -21,11 +21,10 @@ def _backup() -> "memoryview | None":
 
 
 def mark() -> None:
-    """The next start leads into maintenance, once. OSError where the flash refuses."""
+    """The next start leads into maintenance, once. OSError where the flash refuses, or the marker stands already."""
     memory = _backup()
     if memory is None:
-        with open(_MARKER, "wb"):
-            pass
+        os.mkdir(_MARKER)  # a running head has no memory for a file (1.2 kB)
     else:
         memory[0] = _MARK
 

@@ -16,7 +16,7 @@ def run() -> None:
 
     from firmware import boot_duty, slots
 
-    slot, on_trial = ("", False) if boot_duty.marked() else slots.pick()
+    slot, record = ("", "") if boot_duty.marked() else slots.pick()
     if not slot:
         print("maintenance: Ctrl-C for the REPL, back to duty in 10 min")
     while not slot:
@@ -29,10 +29,10 @@ def run() -> None:
     try:
         import firmware.main
 
-        firmware.main.run(slot, on_trial, boot_duty.stay)
+        firmware.main.run(slot, record, boot_duty.stay)
     except Exception as error:  # noqa: BLE001  # whatever it is, the answer is the same
         sys.print_exception(error)
-        if on_trial:
+        if record:  # on trial
             machine.reset()
 
 

@@ -1,10 +1,11 @@
 """The switch between the head's two slots, and how a file is written on its flash (docs/formats.md section 9).
 
-It stands on the board's flash outside of the slots, beside firmware/slots.py, which decides by it; apart, because a version on trial that
-confirms itself has no room for the rest. It imports nothing of ours. What it offers only grows: either file may be the newer one.
+It stands on the board's flash outside of the slots, beside firmware/slots.py, which decides by it. It imports nothing of ours. What it
+offers only grows: either file may be the newer one.
 
 Recovery. Power may go at any moment: a file under its own name is whole, because it was read back and then renamed to it, and LittleFS does
-that in one step. The switch stands in two copies, each with its check; a new one replaces the older."""
+that in one step. The switch stands in two copies, each with its check; a new one replaces the older. A record on trial that is renamed to
+`switch.good` is confirmed: a running head has no memory to write a file (it takes 1.2 kB), but enough to rename one."""
 
 import binascii
 import hashlib
@@ -13,6 +14,8 @@ import os
 SLOTS = ("a", "b")
 GOOD, TRIAL = "good", "trial"
 STARTS = 3  # of a version on trial
+CONFIRMED = "switch.good"
+RECORDS = ("switch.0", "switch.1", CONFIRMED)
 
 _LINE_MAX = 160
 _PIECE = 512
@@ -71,28 +74,32 @@ def _record(path: str) -> "tuple[int, str, str, int] | None":
         return None
 
 
-def _newest() -> "tuple[int, tuple[int, str, str, int]]":
-    """Which copy counts (0, 1), and what it says; (1, ...) if neither is valid."""
-    one, two = _record("switch.0"), _record("switch.1")
-    if one is not None and (two is None or one[0] > two[0]):
-        return 0, one
-    return 1, two if two is not None else (0, "", GOOD, 0)
+def newest() -> "tuple[str, int, str, str, int]":
+    """The record that counts: its file, sequence, slot, state, starts left; ("", 0, "", "good", 0) if none is valid."""
+    best = ("", 0, "", GOOD, 0)
+    for path in RECORDS:
+        record = _record(path)
+        if record is not None and record[0] > best[1]:
+            best = (path, record[0], record[1], GOOD, 0) if path == CONFIRMED else (path,) + record  # MicroPython has no (*x,)
+    return best
 
 
 def state() -> "tuple[str, str, int]":
     """(slot, "good" or "trial", starts left) as the switch says; ("", "good", 0) without a valid record."""
-    return _newest()[1][1:]
+    return newest()[2:]
 
 
-def write(slot: str, standing: str, left: int) -> None:
-    """What the switch says from now on. OSError: it says what it said before."""
-    copy, newest = _newest()
-    body = f"cruisers-switch 1 {newest[0] + 1} {slot} {standing} {left} "
-    replace(f"switch.{1 - copy}", (body + hexadecimal(hashlib.sha256(body.encode()).digest())[:8] + "\n").encode())
+def write(slot: str, standing: str, left: int) -> str:
+    """What the switch says from now on; returns the record's file. OSError: it says what it said before."""
+    best = newest()
+    path = RECORDS[1] if best[0] == RECORDS[0] else RECORDS[0]
+    body = f"cruisers-switch 1 {best[1] + 1} {slot} {standing} {left} "
+    replace(path, (body + hexadecimal(hashlib.sha256(body.encode()).digest())[:8] + "\n").encode())
+    return path
 
 
 def confirm() -> None:
-    """The slot on trial is good from now on."""
-    slot, standing, _ = state()
+    """The slot on trial is good from now on: one rename, as firmware/boot_trial.py does it without this module."""
+    path, _, _, standing, _ = newest()
     if standing == TRIAL:
-        write(slot, GOOD, 0)
+        os.rename(path, CONFIRMED)

@@ -3,6 +3,8 @@
 If it was not within 180 s the head resets, which costs the version one of its starts; with none left the board starts the other slot
 (firmware/slots.py). Imported only on trial."""
 
+import os
+
 from drivers.portable import TYPE_CHECKING, const, elapsed
 from firmware.wire import OK
 
@@ -16,9 +18,10 @@ _ACKNOWLEDGED_MS = const(2000)  # the gateway acknowledges twice a second
 
 
 class Trial:
-    """Begins at `now`, in ticks of milliseconds."""
+    """Of the version that the switch's file `record` is about; begins at `now`, in ticks of milliseconds."""
 
-    def __init__(self, now: int, sensors: "list[Watched]", link: "Link") -> None:
+    def __init__(self, record: str, now: int, sensors: "list[Watched]", link: "Link") -> None:
+        self._record = record
         self._sensors = sensors
         self._link = link
         self._began = now
@@ -36,13 +39,5 @@ class Trial:
         return -1 if elapsed(now, self._began) >= _TRIAL_MS else 0
 
     def confirm(self) -> None:
-        """Write it down, with a module that is in memory only for that. OSError where the flash refuses: the trial goes on."""
-        import sys
-
-        from firmware import boot_switch
-
-        try:
-            boot_switch.confirm()
-        finally:
-            del sys.modules["firmware.boot_switch"]
-            delattr(sys.modules["firmware"], "boot_switch")
+        """Good from now on (firmware/boot_switch.py). OSError where the flash refuses: the trial goes on."""
+        os.rename(self._record, "switch.good")

@@ -19,6 +19,7 @@ from firmware.wire import (
     HEALTH,
     HELLO,
     HELLO_REQUEST,
+    MAINTENANCE,
     OK,
     PARTS_REFUSED,
     PAYLOAD_MAX,
@@ -35,8 +36,8 @@ from firmware.wire import (
 
 __all__ = (
     "ABSENT", "ACK", "BODY_BUFFER", "BODY_MAX", "CONFIGURING", "DEGRADED", "ENCODED_MAX", "FAILED", "GAP", "HEAD", "HEADER_SIZE", "HEALTH",
-    "HELLO", "HELLO_REQUEST", "OK", "PARTS_REFUSED", "PAYLOAD_MAX", "PING", "PONG", "REASONS", "RING_FULL", "SAMPLE", "SENSORS", "STATE",
-    "STATES", "TRIM", "Decoder", "Frame", "decode_in_place", "encode", "pack",
+    "HELLO", "HELLO_REQUEST", "MAINTENANCE", "OK", "PARTS_REFUSED", "PAYLOAD_MAX", "PING", "PONG", "REASONS", "RING_FULL", "SAMPLE",
+    "SENSORS", "STATE", "STATES", "TRIM", "Decoder", "Frame", "decode_in_place", "encode", "pack",
 )  # fmt: skip
 
 STATES = ("absent", "configuring", "ok", "degraded", "failed")

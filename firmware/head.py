@@ -15,7 +15,7 @@ from firmware.link import Link
 from firmware.outbox import Outbox
 from firmware.ring import Ring
 from firmware.ticks import Ticks, milliseconds
-from firmware.wire import DEGRADED, HEAD, PARTS_REFUSED, PAYLOAD_MAX
+from firmware.wire import CONFIGURING, DEGRADED, HEAD, PARTS_REFUSED, PAYLOAD_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ _LINK_PAUSE_MS = const(5)
 _LINK_BUSY_MS = const(1)
 _WATCH_MS = const(500)
 _HEALTH_MS = const(5000)
+_LEAVE_TURNS = const(20)  # 10 s
 _WATCHDOG_MS = const(8000)  # the RP2040's longest is 8388
 _LINE_TASK = const(3)
 _TASKS = const(4)
@@ -73,6 +74,7 @@ class Head:
         self._link = Link(self._outbox, self._sensors, sys.stdin.buffer, sys.stdout.buffer, readable, writable, self.hello)
         self._progress = bytearray(_TASKS)
         self._longest_us = 0
+        self._leaving = 0
 
     def hello(self) -> bytes:
         """The payload of HELLO (at most 233 bytes)."""
@@ -97,12 +99,12 @@ class Head:
             about["parts_error"] = self._parts_error[:room]
         return _text(about).encode()
 
-    async def run(self, on_trial: bool = False, alive: "Callable[[], None] | None" = None) -> None:
-        """Run until an unexpected error ends one of the tasks, which is raised. `alive` is called when the watchdog runs."""
-        if on_trial:
+    async def run(self, record: str = "", alive: "Callable[[], None] | None" = None) -> None:
+        """Run until an unexpected error ends one of the tasks, which is raised. `record` and `alive`: firmware.main."""
+        if record:
             from firmware.boot_trial import Trial
 
-            self._trial = Trial(milliseconds(), self._sensors, self._link)
+            self._trial = Trial(record, milliseconds(), self._sensors, self._link)
         tasks = [self._sample(index) for index in range(len(self._groups))]
         await asyncio.gather(self._serve_line(), self._watch(alive), *tasks)
 
@@ -135,12 +137,22 @@ class Head:
         if verdict < 0:
             self._machine.reset()
         elif verdict > 0:
-            gc.collect()
             try:
                 trial.confirm()
             except OSError:  # the flash refuses: still on trial, the next turn tries again until its time is over
                 return
             self._trial = None
+
+    def _leave(self) -> None:
+        """Into maintenance (firmware/boot_main.py), but not while a sensor starts: a fan that is reset at its start may stay locked."""
+        self._leaving += 1
+        for watched in self._sensors:
+            if watched.state == CONFIGURING and self._leaving < _LEAVE_TURNS:
+                return
+        from firmware import boot_duty  # there is room for it, just
+
+        boot_duty.mark()
+        self._machine.reset()
 
     async def _watch(self, alive: "Callable[[], None] | None" = None) -> None:
         """Feed the watchdog only when every task came round since it was fed last; every 5 s, collect garbage and report."""
@@ -158,6 +170,8 @@ class Head:
             now = milliseconds()
             if self._trial is not None:
                 self._try(self._trial, now)
+            if self._link.maintenance:
+                self._leave()
             uptime_ms += elapsed(now, started)
             started = now
             if elapsed(now, reported) >= _HEALTH_MS:

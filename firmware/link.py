@@ -11,7 +11,7 @@ import struct
 from drivers.portable import TYPE_CHECKING, const, elapsed
 from firmware.outbox import Outbox
 from firmware.supervisor import Watched
-from firmware.wire import ACK, ENCODED_MAX, HEADER_SIZE, HELLO, HELLO_REQUEST, PING, PONG, decode_in_place
+from firmware.wire import ACK, ENCODED_MAX, HEADER_SIZE, HELLO, HELLO_REQUEST, MAINTENANCE, PING, PONG, decode_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PIECE = const(64)
 _HEARD_MS = const(1500)
-_COMMAND_SIZE = const(25)  # header and 8 bytes: all three commands
+_COMMAND_SIZE = const(25)  # header and 8 bytes: all commands
 _RECEIVE_BUFFER = const(64)  # the longest command takes 30 bytes encoded
 _RECEIVE_AT_ONCE = const(128)
 
@@ -29,7 +29,7 @@ class Link:
     """`readable` and `writable` are pollers (select.poll) registered with `source` and `sink`; `hello` makes the payload of HELLO.
 
     `refused` counts frames from the gateway that did not decode or made no sense; `acknowledged` says whether it ever acknowledged a frame
-    of this boot, and `acknowledged_at` when last (milliseconds)."""
+    of this boot, and `acknowledged_at` when last (milliseconds); `maintenance` says that it wants the head in maintenance."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Link:
         hello: "Callable[[], bytes]",
     ) -> None:
         self.refused = 0
+        self.maintenance = False
         self.acknowledged = False
         self.acknowledged_at = 0
         self._outbox = outbox
@@ -116,6 +117,8 @@ class Link:
         elif kind == PING:
             self._ping[:] = self._received[HEADER_SIZE:_COMMAND_SIZE]
             self._pong_due = True
+        elif kind == MAINTENANCE:
+            self.maintenance = True
         else:
             self.refused += 1
             return

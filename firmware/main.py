@@ -49,8 +49,9 @@ def put_together(machine: "ModuleType") -> "Head":
     return head
 
 
-def run(slot: str = "", on_trial: bool = False, alive: "Callable[[], None] | None" = None) -> None:
-    """Run the head until the power goes, from `slot` ("": from none, as in the simulated truck); `alive` is called when the watchdog runs.
+def run(slot: str = "", record: str = "", alive: "Callable[[], None] | None" = None) -> None:
+    """Run the head until the power goes, from `slot` ("": from none, as in the simulated truck), on trial where the switch's `record` says
+    so ("": not on trial); `alive` is called when the watchdog runs.
 
     An unexpected error is written to the line as text (the gateway counts a bad frame) and resets the chip: a head that has lost a task
     must not look alive."""
@@ -66,7 +67,7 @@ def run(slot: str = "", on_trial: bool = False, alive: "Callable[[], None] | Non
 
         head = put_together(machine)
         head.slot = slot
-        asyncio.run(head.run(on_trial, alive))
+        asyncio.run(head.run(record, alive))
     except Exception as error:  # noqa: BLE001  # whatever it is, the answer is the same
         sys.print_exception(error)
         time.sleep_ms(_LAST_WORDS_MS)

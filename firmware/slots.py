@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 
-from firmware.boot_switch import GOOD, STARTS, TRIAL, confirm, hexadecimal, other, replace, settle, sha256, state, write
+from firmware.boot_switch import GOOD, STARTS, TRIAL, confirm, hexadecimal, newest, other, replace, settle, sha256, state, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,32 +171,33 @@ def roll_back() -> None:
     write(rest, GOOD, 0)
 
 
-def pick() -> "tuple[str, bool]":
-    """The slot to start, verified, and whether it is on trial: that costs it a start. ("", False): none is whole, which is said as text."""
-    slot, standing, left = state()
+def pick() -> "tuple[str, str]":
+    """The slot to start, verified, and its record if it is on trial (that costs it a start). ("", ""): none is whole, said as text."""
+    record, _, slot, standing, left = newest()
     slot = slot or "a"
     rest = other(slot)
     if standing == TRIAL:
         # First the start is written down as spent, whatever happens from here on; what cannot be counted is not tried.
-        if left and _written(slot, TRIAL, left - 1) and not fault(slot):
-            return slot, True
+        spent = _written(slot, TRIAL, left - 1) if left else ""
+        if spent and not fault(slot):
+            return slot, spent
         if not fault(rest):
             _written(rest, GOOD, 0)
-            return rest, False
+            return rest, ""
     reasons = []
     for name in (slot, rest):
         why = fault(name)
         if not why:
-            return name, standing == TRIAL and name == slot
+            return name, record if standing == TRIAL and name == slot else ""
         reasons.append(f"slot {name}: {why}")
     print("no whole slot: " + "; ".join(reasons))
-    return "", False
+    return "", ""
 
 
-def _written(slot: str, standing: str, left: int) -> bool:
+def _written(slot: str, standing: str, left: int) -> str:
+    """The new record, "" if it could not be written."""
     try:
-        write(slot, standing, left)
+        return write(slot, standing, left)
     except OSError as error:
         print(f"switch not written: error {error.args[0]}")
-        return False
-    return True
+        return ""

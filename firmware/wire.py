@@ -17,6 +17,7 @@ HEALTH = const(0x13)
 HELLO_REQUEST = const(0x80)
 ACK = const(0x81)
 PING = const(0x82)
+MAINTENANCE = const(0x83)
 
 HEADER_SIZE = const(17)
 PAYLOAD_MAX = const(233)

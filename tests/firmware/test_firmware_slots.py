@@ -1,12 +1,16 @@
 """The slots on the real MicroPython and a LittleFS: what starts, falls back, is left by a power cut. The long form is `make brick`."""
 
+import json
 from pathlib import Path
 
 import brick
 import pytest
 
+from firmware.boot_trial import Trial
+from firmware.wire import DEGRADED, OK
 from sim.pico import Pico
 
+SPARE_BYTES = 4000  # when the watchdog starts; running takes less than 1 kB of it
 CUTS = 4  # of each step, by chance
 
 
@@ -131,3 +135,48 @@ def test_maintenance_is_entered_once(updated: Pico) -> None:
     on(updated, "from firmware import boot_duty\nboot_duty.mark()")
     assert updated.start()[-1] == "#waits"
     assert brick.running(updated.start())[1] == "v2"
+
+
+def test_the_head_itself_runs_from_a_slot_and_confirms_itself_with_what_memory_it_has(tmp_path: Path) -> None:
+    """The longest list of parts, MicroPython's heap of 192 kB: 64-bit objects take twice the RP2040's room."""
+    files = brick.head_files()
+    host = brick.host_folder(tmp_path / "host", "0.1.0", "first", files)
+    longest = ("icm20948", "bmp390", "sht45", "veml7700", "as7331", "sps30", "neo_m9n")
+    (host / "parts.json").write_text(json.dumps([{"part": name} for name in longest]))
+    board = Pico(tmp_path / "head.flash", host)
+    board.blank()
+    assert board.run("install.py") == ["#installed"]
+    brick.put_version(host, "0.1.1", {**files, "drivers/zz.mpy": files["drivers/__init__.mpy"]})
+    assert board.run("update.py")[-1] == "#updated a"
+    for expected in ('"slot":"a on trial"', '"slot":"a"'):
+        said = board.start()
+        assert expected in "".join(said) and "#timer off" in said, said
+        assert int(next(line for line in said if line.startswith("#watchdog")).split()[1]) > SPARE_BYTES
+    assert "('a', 'good', 0)" in on(board, "from firmware import slots\nprint(slots.state())")
+
+
+class _Part:
+    def __init__(self, state: int) -> None:
+        self.state = state
+        self.acknowledged = True
+        self.acknowledged_at = 0
+
+
+def test_a_trial_ends_well_after_ten_whole_seconds_and_ill_after_three_minutes() -> None:
+    sensor, link = _Part(OK), _Part(OK)
+    trial = Trial("switch.0", 0, [sensor, _Part(OK)], link)
+
+    def verdicts(begin: int, end: int) -> list[int]:
+        found = []
+        for now in range(begin, end, 500):
+            link.acknowledged_at = now if link.state == OK else link.acknowledged_at
+            found.append(trial.step(now))
+        return found
+
+    assert verdicts(0, 8000) == [0] * 16
+    sensor.state = DEGRADED
+    assert verdicts(8000, 8500) == [0]
+    sensor.state = OK
+    assert verdicts(8500, 18_000) == [0] * 19 and verdicts(18_000, 18_500) == [1]
+    link.state = DEGRADED  # the gateway falls silent
+    assert verdicts(20_000, 180_000)[-1] == 0 and verdicts(180_000, 180_500) == [-1]

@@ -22,21 +22,23 @@ from rich.console import Console
 from rich.table import Table
 
 from firmware.boot_manifest import make
+from sim.compiled import compiled as compiled_rooms
 from sim.pico import Pico
 
 REPO = Path(__file__).resolve().parents[2]
 KEY = bytes(range(32))
 SHARES = ("0", "1", "half", "less")
 BOARD = ("boot_switch", "slots", "boot_duty")
+NOT_IN_A_SLOT = [f"firmware/{name}.mpy" for name in ("boot", "boot_main", "boot_manifest", "boot_switch", "frames", "slots", "update")]
 PAD = 700  # makes the versions' files cross pages and blocks
 
 # A version whose parts tell on each other: `main` says which versions of its files it was started with.
 _MAIN = """
 from drivers import mark, pad
 from firmware import mark as own
-def run(slot, on_trial, alive):
+def run(slot, record, alive):
     alive()
-    print("RUNS", slot, {version!r}, own.VERSION, mark.VERSION, pad.VERSION, len(pad.PAD), on_trial)
+    print("RUNS", slot, {version!r}, own.VERSION, mark.VERSION, pad.VERSION, len(pad.PAD), record != '')
 {broken}
 """
 
@@ -75,6 +77,13 @@ def version_files(version: str, broken: str = "") -> dict[str, bytes]:
         "firmware/same": f"SAME = {'x' * PAD!r}\n",
     }
     return {f"{path}.mpy": compiled(source, f"{path}.py") for path, source in sources.items()}
+
+
+def head_files() -> dict[str, bytes]:
+    """The head's own version, as a board gets it."""
+    folder = compiled_rooms(REPO)
+    files = {f"{room}/{path.name}": path.read_bytes() for room in ("drivers", "firmware") for path in (folder / room).glob("*.mpy")}
+    return {path: data for path, data in files.items() if path not in NOT_IN_A_SLOT and "first_fleet" not in path}
 
 
 def put_version(host: Path, version: str, files: dict[str, bytes]) -> None:
