@@ -9,6 +9,7 @@ MAINTENANCE_MS = 600_000  # then back to duty
 
 _MARKER = "maintenance"  # a folder, where there is no backup memory
 _MARK = 0x2D4D414E  # in the backup memory; below 2**30: a small integer
+_EXISTS = 17
 
 _timer = None
 
@@ -21,10 +22,14 @@ def _backup() -> "memoryview | None":
 
 
 def mark() -> None:
-    """The next start leads into maintenance, once. OSError where the flash refuses, or the marker stands already."""
+    """The next start leads into maintenance, once. OSError where the flash refuses."""
     memory = _backup()
     if memory is None:
-        os.mkdir(_MARKER)  # a running head has no memory for a file (1.2 kB)
+        try:
+            os.mkdir(_MARKER)  # a running head has no memory for a file (1.2 kB)
+        except OSError as error:
+            if error.args[0] != _EXISTS:
+                raise
     else:
         memory[0] = _MARK
 
