@@ -6,8 +6,8 @@ Recovery. A slot counts only when every byte of it was verified against a manife
 whole ones the good one is never written to, and of one whole one never that one.
 
 Limits. Verification hashes the whole slot at every start: 64 kB, on an RP2040 some 0.3 s (an estimate: the same C code does 1.4 MB/s on a
-Cortex-M4 of 168 MHz, forum.micropython.org 587; nobody measured it on a board). The key protects against a wrong or changed image on the line, not against
-somebody who holds the board: he can read it."""
+Cortex-M4 of 168 MHz, forum.micropython.org 587; nobody measured it on a board). The key protects against a wrong or changed image on the
+line, not against somebody who holds the board: he can read it."""
 
 import hashlib
 import os
