@@ -38,8 +38,10 @@ def _head(visit: Visit, port: str) -> list[Finding]:
         return _by_recorder(visit, HEAD, port, [*_told(visit)])
     if (stranger := owner(visit.machine, port)) is not None:
         return [red("port_taken", say("do_end_process", pid=stranger.pid), port=port, name=stranger.name, pid=stranger.pid)]
-    heard = visit.head(port)
-    return live(heard, port)
+    try:
+        return live(visit.head(port), port)
+    except OSError as error:
+        return [red("port_error", say("do_cable"), port=port, error=error.strerror or str(error))]
 
 
 def _box(visit: Visit, port: str) -> list[Finding]:

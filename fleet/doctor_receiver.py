@@ -1,4 +1,7 @@
-"""The GNSS receiver: gpsd's JSON stream over TCP (gpsd.io/gpsd_json.html) where gpsd owns it, else what the recorder says of its own."""
+"""The GNSS receiver: gpsd's JSON stream over TCP (gpsd.io/gpsd_json.html) where gpsd owns it, else what the recorder says of its own.
+
+A receiver that our driver has set up sends NAV-PVT alone (drivers/neo_m9n.py), of which gpsd makes no report of satellites: then the
+fix is judged by its error."""
 
 import json
 import socket
@@ -11,11 +14,12 @@ from fleet.doctor_ports import missing
 from fleet.doctor_visit import Visit
 from gateway.config import Gpsd
 from gateway.fixes import SOURCE
-from gateway.positions import LINE_BYTES, WATCH, is_valid, parse_time
+from gateway.positions import LINE_BYTES, WATCH, is_valid, number, parse_time
 
 CONNECT_SECONDS = 3.0
 LISTEN_SECONDS = 4.0  # a report a second; SKY may come every few
 POOR_SATELLITES = 5  # used for a fix: four are the least for a position in space
+POOR_METRES = 25.0  # horizontal error; in the open it is 2
 
 
 @dataclass
@@ -114,14 +118,20 @@ def judged(heard: Heard) -> list[Finding]:
     if heard.fix is None:
         return [*found, red("gpsd_silent", say("do_receiver_cable"))]
     used, seen = satellites(heard.sky)
-    values = {"mode": heard.fix.get("mode", 0), "used": "?" if used is None else used, "seen": "?" if seen is None else seen}
+    mode = heard.fix.get("mode", 0)
     if not is_valid(heard.fix):
-        return [*found, yellow("gpsd_no_fix", say("do_antenna"), **values)]
+        return [*found, yellow("gpsd_no_fix", say("do_antenna"), mode=mode, used=_shown(used), seen=_shown(seen))]
     if parse_time(heard.fix.get("time")) is None:
-        return [*found, yellow("gpsd_no_time", say("do_antenna"), **values)]
-    if used is not None and used < POOR_SATELLITES:
-        return [*found, yellow("gpsd_fix", say("do_antenna"), **values)]
-    return [*found, green("gpsd_fix", **values)]
+        return [*found, yellow("gpsd_no_time", say("do_antenna"), mode=mode)]
+    error = number(heard.fix, "eph", "epx")
+    values = {"mode": mode, "error": "?" if error is None else f"{error:.1f}", "used": _shown(used), "seen": _shown(seen)}
+    if (used is not None and used < POOR_SATELLITES) or (error is not None and error > POOR_METRES):
+        return [*found, yellow("gpsd_poor", say("do_antenna"), **values)]
+    return [*found, green("gpsd_fix" if used is not None else "gpsd_fix_alone", **values)]
+
+
+def _shown(count: int | None) -> str:
+    return "?" if count is None else str(count)
 
 
 def satellites(sky: dict[str, Any] | None) -> tuple[int | None, int | None]:

@@ -20,7 +20,7 @@ TODO = {"absent": "do_sensor_absent", "failed": "do_sensor_failed", "degraded": 
 
 
 def check(visit: Visit) -> list[Finding]:
-    """All of them. Raises OSError where a bus or port cannot be opened."""
+    """All of them."""
     truck = visit.truck
     if visit.recorder_runs:
         if visit.parked:
@@ -31,9 +31,16 @@ def check(visit: Visit) -> list[Finding]:
     if truck.head is not None:
         if missing(truck.head.port) is not None or owner(visit.machine, truck.head.port) is not None:
             return [grey("sensors_no_head")]
-        return judged(visit.head(truck.head.port).sensors)
+        try:
+            return judged(visit.head(truck.head.port).sensors)
+        except OSError:  # the check of the head says why
+            return [grey("sensors_no_head")]
     if truck.bus is not None:
-        return judged(on_wires(truck.bus))
+        try:
+            return judged(on_wires(truck.bus))
+        except OSError as error:
+            path = error.filename or truck.bus.i2c
+            return [red("sensors_bus", say("do_bus"), path=path, error=error.strerror or str(error))]
     return [grey("sensors_none")]
 
 

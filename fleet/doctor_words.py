@@ -192,6 +192,7 @@ WORDS: dict[str, tuple[str, str]] = {
     # serial ports, head, box
     "port_absent": ("{port} is not there", "{port} がありません"),
     "port_closed": ("{port} may not be opened by this user", "{port} をこの利用者は開けません"),
+    "port_error": ("{port}: {error}", "{port}: {error}"),
     "port_taken": ("{port} is open in {name} (process {pid})", "{port} は {name} (プロセス {pid}) が使用中です"),
     "do_cable": (
         "plug it in; try another cable and port; is its udev rule installed (cruisers provision)?",
@@ -252,6 +253,11 @@ WORDS: dict[str, tuple[str, str]] = {
         "the recorder runs, and no running uplink tells the sensors' states",
         "recorder は動作中ですが、uplink から状態が得られません",
     ),
+    "sensors_bus": ("{path}: {error}", "{path}: {error}"),
+    "do_bus": (
+        "enable I2C (sudo raspi-config, Interface Options), plug the adapter in, or use sudo",
+        "I2C を有効にし (sudo raspi-config)、アダプターを接続し、または sudo で実行してください",
+    ),
     "sensors_silent": ("not one sensor has said anything", "どのセンサーからも応答がありません"),
     "sensors_well": ("{count} ok: {names}", "正常 {count}: {names}"),
     "sensors_spare": ("not fitted, another stands in: {names}", "代替品があるため未装着: {names}"),
@@ -283,11 +289,19 @@ WORDS: dict[str, tuple[str, str]] = {
         "no fix (mode {mode}); satellites: {used} used, {seen} seen",
         "測位できません (mode {mode})。衛星: 使用 {used}、受信 {seen}",
     ),
-    "gpsd_no_time": (
-        "a fix (mode {mode}) without date; satellites: {used} used, {seen} seen",
-        "日付のない測位です (mode {mode})。衛星: 使用 {used}、受信 {seen}",
+    "gpsd_no_time": ("a fix (mode {mode}) without date", "日付のない測位です (mode {mode})"),
+    "gpsd_fix_alone": (
+        "fix, mode {mode}, to {error} m; satellites are not reported",
+        "測位、mode {mode}、誤差 {error} m。衛星数の報告なし",
     ),
-    "gpsd_fix": ("fix, mode {mode}; satellites: {used} used, {seen} seen", "測位、mode {mode}。衛星: 使用 {used}、受信 {seen}"),
+    "gpsd_poor": (
+        "a poor fix, mode {mode}, to {error} m; satellites: {used} used, {seen} seen",
+        "測位不良、mode {mode}、誤差 {error} m。衛星: 使用 {used}、受信 {seen}",
+    ),
+    "gpsd_fix": (
+        "fix, mode {mode}, to {error} m; satellites: {used} used, {seen} seen",
+        "測位、mode {mode}、誤差 {error} m。衛星: 使用 {used}、受信 {seen}",
+    ),
     "do_gpsd": (
         "sudo systemctl restart gpsd; look at: journalctl -u gpsd",
         "sudo systemctl restart gpsd の後、journalctl -u gpsd を見てください",
@@ -402,15 +416,15 @@ WORDS: dict[str, tuple[str, str]] = {
     # link
     "link_none": ("no way to the hub{reason}", "ハブへの経路がありません{reason}"),
     "link_is": (
-        "{interface} (ssid {ssid}): {link}, by {why}; everything may go",
+        "{interface} (ssid {ssid}): {link} ({why}); everything may go",
         "{interface} (SSID {ssid}): {link} ({why})。すべて送信できます",
     ),
     "link_waiting": (
-        "{interface} (ssid {ssid}): {link}, by {why}; waiting for a better one: {waiting}",
+        "{interface} (ssid {ssid}): {link} ({why}); waiting for a better one: {waiting}",
         "{interface} (SSID {ssid}): {link} ({why})。別の回線を待つもの: {waiting}",
     ),
     "link_spent": (
-        "{interface} (ssid {ssid}): {link}, by {why}; {budget:.1f} GB of this month are used up",
+        "{interface} (ssid {ssid}): {link} ({why}); {budget:.1f} GB of this month are used up",
         "{interface} (SSID {ssid}): {link} ({why})。今月の {budget:.1f} GB を使い切りました",
     ),
     "do_link": (

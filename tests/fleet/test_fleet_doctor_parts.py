@@ -165,6 +165,15 @@ def test_chips_on_a_port_of_this_machine_are_asked_themselves(tmp_path: Path) ->
     assert found[0].saw.values["name"] == "sps30"
 
 
+def test_a_bus_or_port_that_cannot_be_opened_is_told_with_what_to_do(tmp_path: Path) -> None:
+    config = msgspec.structs.replace(truck(tmp_path), bus=Bus(i2c=str(tmp_path / "i2c-1")))
+    found = doctor_sensors.check(visit(config))
+    assert told(found) == {"sensors_bus": RED} and found[0].saw.values["error"] == "No such file or directory"
+    (tmp_path / "file").touch()  # a file is no serial port
+    assert told(doctor_head.check(visit(truck(tmp_path, tmp_path / "file")))) == {"port_error": RED}
+    assert told(doctor_sensors.check(visit(truck(tmp_path, tmp_path / "file")))) == {"sensors_no_head": GREY}
+
+
 # --- the receiver
 
 
@@ -199,7 +208,7 @@ def test_the_real_gpsd_tells_device_and_fix(tmp_path: Path) -> None:
         gpsd.wait(10)
         receiver.stop()
     found = doctor_receiver.judged(heard)
-    assert told(found) == {"gpsd_device": GREEN, "gpsd_fix": GREEN}
+    assert told(found) == {"gpsd_device": GREEN, "gpsd_fix_alone": GREEN}  # NAV-PVT alone
     assert found[0].saw.values["device"] == receiver.port and found[1].saw.values["mode"] == 3
 
 
@@ -238,7 +247,9 @@ SKY = {"class": "SKY", "nSat": 14, "uSat": 9}
         ([VERSION, DEVICES], "gpsd_silent", RED),
         ([VERSION, DEVICES, {"class": "TPV", "mode": 1}, SKY], "gpsd_no_fix", YELLOW),
         ([VERSION, DEVICES, {**TPV, "time": None}, SKY], "gpsd_no_time", YELLOW),
-        ([VERSION, DEVICES, TPV, {"class": "SKY", "satellites": [{"used": True}, {"used": False}]}], "gpsd_fix", YELLOW),
+        ([VERSION, DEVICES, TPV, {"class": "SKY", "satellites": [{"used": True}, {"used": False}]}], "gpsd_poor", YELLOW),
+        ([VERSION, DEVICES, {**TPV, "eph": 60.0}], "gpsd_poor", YELLOW),
+        ([VERSION, DEVICES, {**TPV, "eph": 2.0}], "gpsd_fix_alone", GREEN),
         ([VERSION, DEVICES, TPV, SKY], "gpsd_fix", GREEN),
         (["SSH-2.0-OpenSSH_9.2"], "gpsd_stranger", RED),
     ],
