@@ -41,7 +41,7 @@ def check(visit: Visit) -> list[Finding]:
 def _camera(visit: Visit, camera: Camera) -> Finding:
     values: dict[str, Any] = {"name": camera.name, "source": camera.source}
     state = (visit.sensors or {}).get(CAMERA + camera.name)
-    if state is not None and state["state"] != "ok" and not visit.parked:
+    if state is not None and state["state"] != "ok" and visit.recorder_runs:
         return red("camera_state", say("do_camera"), reason=state["reason"], **values)
     if camera.source.startswith("/dev/"):
         return device(camera, values)
@@ -104,8 +104,6 @@ def stream(camera: Camera, values: dict[str, Any]) -> Finding:
 
 def lately(visit: Visit) -> Finding:
     """When an image was last written, against the longest time that the policy leaves between two."""
-    if visit.parked:
-        return grey("parked")
     folder = (visit.recorder or {}).get("boot")
     times = [_changed_ns(path) for path in (visit.spool / folder).glob(f"*-{IMAGES}.mcap*")] if folder else []
     policy = visit.truck.images

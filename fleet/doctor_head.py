@@ -58,8 +58,6 @@ def _by_recorder(visit: Visit, sensor: str, port: str, more: list[Finding]) -> l
     """The recorder owns the port."""
     if visit.sensors is None:
         return [yellow("head_untold", say("do_uplink"), port=port), *more]
-    if visit.parked:
-        return [grey("parked")]
     state = visit.sensors.get(sensor)
     if state is None:
         return [yellow("head_unheard", say("do_wait"), port=port), *more]

@@ -47,10 +47,10 @@ def check(visit: Visit) -> list[Finding]:
         return [trouble]
     if truck.receiver is None and truck.head is None and truck.box is None:
         return [grey("receiver_none")]
-    if not visit.recorder_runs:
-        return [grey("receiver_not_asked", say("do_recorder"))]
     if visit.parked:
         return [grey("parked")]
+    if not visit.recorder_runs:
+        return [grey("receiver_not_asked", say("do_recorder"))]
     return [by_recorder(visit)]
 
 

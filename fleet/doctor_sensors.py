@@ -23,8 +23,6 @@ def check(visit: Visit) -> list[Finding]:
     """All of them."""
     truck = visit.truck
     if visit.recorder_runs:
-        if visit.parked:
-            return [grey("parked")]
         if visit.sensors is None:
             return [yellow("sensors_untold", say("do_uplink"))]
         return judged(visit.sensors)

@@ -33,7 +33,9 @@ def check(visit: Visit) -> list[Finding]:
 def processes(visit: Visit) -> list[Finding]:
     """Recorder, uplink and sweeper run, and what they complain of."""
     found, well = [], []
-    if visit.recorder_runs:
+    if visit.parked:
+        found.append(grey("parked"))
+    elif visit.recorder_runs:
         well.append("recorder")
     else:
         found.append(red("process_not_running", say("do_start", name="recorder"), name="recorder"))

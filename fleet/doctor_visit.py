@@ -42,7 +42,7 @@ class Visit:
         counts."""
         uplink = self.uplink
         told = (uplink.says or {}).get("recorder")
-        if not told or not uplink.runs or not self.recorder_runs:
+        if not told or not uplink.runs or not (self.recorder_runs or told["parked"]):
             return None
         fresh = (boottime_ns() - told["heard_boottime_ns"]) / NANO <= status.SILENT_SECONDS
         return dict(told) if fresh else None
@@ -54,8 +54,8 @@ class Visit:
 
     @property
     def parked(self) -> bool:
-        """Whether the recorder waits for the ignition."""
-        return bool(self.recorder and self.recorder["parked"])
+        """Whether the recorder waits for the ignition: then it holds neither the spool nor a port."""
+        return not self.recorder_runs and bool(self.recorder and self.recorder["parked"])
 
     def head(self, port: str) -> doctor_head_live.Heard:
         """What the head says when asked at its port: for a port that nobody owns. Asked once. Raises OSError."""

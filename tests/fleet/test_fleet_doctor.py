@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import doctor_scene
 import msgspec
 import pytest
 from doctor_machine import Trees, told
@@ -138,11 +139,23 @@ def test_every_sentence_fits_into_80_columns_with_long_values(language: str) -> 
         Say(key, {name: Anything(123_456.789) for name in fields(english) - {"reason"}} | {"reason": "time-out"})
         for key, (english, _) in WORDS.items()
     ]
-    findings = [Finding(RED, one, one) for one in said]
+    findings = [Finding(RED, one) for one in said if not one.key.startswith("do_")]
+    findings += [Finding(RED, findings[0].saw, one) for one in said if one.key.startswith("do_")]
     console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115  closed with the process
     console.print(doctor_report.table("truck-1", [Result("receiver", findings, 1.0)], language), width=78)
     lines = console.export_text().splitlines()
-    assert len(lines) > 2 * len(said) and max(map(cells, lines)) <= 80
+    assert len(lines) > len(said) and max(map(cells, lines)) <= 80
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_pictures_in_the_document_are_what_the_program_prints(language: str) -> None:
+    found = doctor_scene.block(doctor_scene.DOCUMENT.read_text("utf-8"), language)
+    assert found[0] == doctor_scene.picture(language), "PYTHONPATH=tests/support:. python -m doctor_scene"
+
+
+def test_the_document_names_every_check() -> None:
+    document = doctor_scene.DOCUMENT.read_text("utf-8")
+    assert [line.split("|")[1].strip() for line in document.splitlines() if line.startswith("| ")][1:] == list(CHECKS)
 
 
 def test_the_last_line_counts_checks_by_their_worst_finding() -> None:
@@ -179,6 +192,14 @@ def test_a_spool_that_is_worked_on_is_green(config: Truck) -> None:
         found = doctor_spool.check(Visit(config))
     assert told(found) == {"process_runs": GREEN, "backlog": GREEN, "quota_well": GREEN}
     assert found[0].saw.values["names"] == "recorder, uplink, sweeper"
+
+
+def test_a_recorder_that_is_parked_is_no_fault(config: Truck) -> None:
+    parked = says()["recorder"] | {"parked": True}
+    running(config, recorder=parked)
+    assert told(doctor_spool.processes(Visit(config))) == {"process_runs": GREEN, "parked": GREY}
+    running(config, recorder=parked | {"heard_boottime_ns": boottime_ns() - 60 * NANO})  # it parks no more: nobody hears it
+    assert told(doctor_spool.processes(Visit(config)))["process_not_running"] == RED
 
 
 def test_what_nobody_looks_after_in_a_spool_is_told(config: Truck) -> None:

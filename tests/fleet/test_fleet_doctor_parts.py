@@ -333,6 +333,4 @@ def test_images_that_stopped_coming_are_red(tmp_path: Path) -> None:
     assert told([doctor_camera.lately(seen)]) == {"images_old": RED}
     recorder["sensors"] = {"camera/front": {"state": "failed", "reason": "no image"}}
     assert told(doctor_camera.check(seen))["camera_state"] == RED
-    recorder["parked"] = True
-    assert told(doctor_camera.check(seen)) == {"camera_owned": GREY, "parked": GREY}
     assert told(doctor_camera.check(visit(msgspec.structs.replace(config, cameras=[])))) == {"camera_none": GREY}
