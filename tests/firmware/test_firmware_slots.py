@@ -11,7 +11,7 @@ from firmware.wire import DEGRADED, OK
 from sim.pico import Pico
 
 SPARE_BYTES = 4000  # when the watchdog starts; running takes less than 1 kB of it
-CUTS = 4  # of each step, by chance
+CUTS = 3  # of each step, by chance
 
 
 @pytest.fixture(scope="module")
