@@ -180,3 +180,11 @@ def test_a_trial_ends_well_after_ten_whole_seconds_and_ill_after_three_minutes()
     assert verdicts(8500, 18_000) == [0] * 19 and verdicts(18_000, 18_500) == [1]
     link.state = DEGRADED  # the gateway falls silent
     assert verdicts(20_000, 180_000)[-1] == 0 and verdicts(180_000, 180_500) == [-1]
+
+
+def test_a_head_whose_file_system_cannot_be_mounted_is_formatted_and_can_be_installed_anew(updated: Pico) -> None:
+    with updated.flash.open("r+b") as flash:
+        flash.write(bytes(2 * 4096))
+    assert updated.start() == ["#formatted", "#REPL"]
+    assert updated.run("install.py") == ["#installed"]
+    assert brick.running(updated.start())[1:] == ("v2", False)
