@@ -182,15 +182,15 @@ async def test_the_next_segment_follows_the_last_byte_and_not_the_answer(rig: Ri
 
 
 async def test_only_one_object_of_a_class_is_sent_at_a_time(rig: Rig) -> None:
-    names = [await rig.large(number, "readings", 3_000_000) for number in (1, 2, 3)]
-    rig.slow = dict.fromkeys(names, 0.005)
+    names = [await rig.large(number, "readings", 6_000_000) for number in (1, 2, 3)]
+    rig.slow = dict.fromkeys(names, 0.003)
     await rig.start()
     seen = []
     while len(rig.taken) < 3:
         seen.append([rig.received.get(name, 0) for name in names])
         await asyncio.sleep(0.005)
     assert rig.taken == names
-    # Handed over is what the server has read and what the TLS layers and kernels of both ends hold, up to 1.5 MB.
+    # Handed over is what the server has read and what the TLS layers and kernels of both ends hold: 1.5 MB, on a busy machine more than 2.
     early = [row for row in seen for first, next_one in ((0, 1), (1, 2)) if row[next_one] and row[first] < 1_000_000]
     assert early == [], "the next one begins when the one before it is handed over"
 

@@ -151,7 +151,7 @@ def test_stopping_waits_and_what_was_revoked_meanwhile_is_gone_at_the_next_start
     assert code == 0 and "its next start removes the account" in out
     assert inside("start", "--home", str(home), *FREE)[0] == 0
     found = status(home)
-    assert found["trucks"] == ["truck-1"] and found["revoked"] == ["reader-map", "truck-2", "truck-3"]
+    assert found["trucks"] == ["truck-1"] and "truck-2" in found["revoked"]
     with pytest.raises(SoxError, match="not-authorized"):
         asyncio.run(SoxClient(f"truck-2@{found['domain']}", password, found["host"], found["c2s_port"], found["ca_file"]).connect())
     assert "truck-2" not in control.LocalCommands(home, found["domain"]).registered()
