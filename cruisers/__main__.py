@@ -74,9 +74,23 @@ def _doctor() -> Any:
     return get_command(alone)
 
 
+def _flash() -> Any:
+    from fleet.tool_flash import flash
+
+    alone = typer.Typer(add_completion=False)
+    alone.command("flash")(flash)
+    return get_command(alone)
+
+
+def _image() -> Any:
+    from fleet.tool_flash import image_app
+
+    return get_group(image_app)
+
+
 ROOMS: dict[str, Callable[[], Any]] = {
     "status": _status, "segment": _segment, "hub": _hub, "bridge": _bridge, "center": _center, "sim": _sim,
-    "provision": _provision, "doctor": _doctor,
+    "provision": _provision, "doctor": _doctor, "flash": _flash, "image": _image,
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from firmware.parts import PARTS
 from fleet.image import Image
 
 ROOMS = ("drivers", "firmware")
-BOARD_MODULES = ("firmware/boot_switch", "firmware/slots", "firmware/boot_duty")  # bytecode; they must not need a slot
+BOARD_MODULES = ["firmware/slots", "firmware/boot_duty"]  # bytecode, with what they import; they must not need a slot
 BOARD_TEXTS = {"boot.py": "firmware/boot.py", "main.py": "firmware/boot_main.py"}
 _LIMIT_S = 60.0
 _ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ def program(root: Path = _ROOT) -> Image:
 
 def board_files(root: Path = _ROOT) -> dict[str, bytes]:
     """The board's own files, in the order in which they are installed: main.py last. BuildError."""
-    files = _compiled(root, list(BOARD_MODULES))
+    files = _compiled(root, sorted(_closure(root, BOARD_MODULES) - {f"{room}/__init__" for room in ROOMS}))
     for name, source in BOARD_TEXTS.items():
         files[name] = _source(root, source.removesuffix(".py")).read_bytes()
     return files

@@ -19,7 +19,6 @@ from fleet.passport import Sensor
 from fleet.transport import LineError
 from gateway.convert import QUANTITIES, BadSample, Converter, split_payload
 
-MAINTENANCE = 0x83  # → head: set the marker and reset; 8 bytes, free (design section 3)
 HELLO_S = 0.4
 SELF_TEST_S = 60.0  # the particle sensor's fan is at speed after 30
 _ASK_EVERY_S = 0.5
@@ -74,13 +73,13 @@ class Duty:
             self._port.write(b"\0" + frames.pack(kind, 0, 0, 0, 0, bytes(8)))
             self._port.flush()
 
-    def self_test(self, sensors: set[str], told: Callable[[int, int], None], limit_s: float = SELF_TEST_S) -> dict[str, Sensor]:
+    def self_test(self, sensors: set[str], told: Callable[[int, int], None]) -> dict[str, Sensor]:
         """Waits until each of `sensors` has passed; `told(passed, of)` as they do. SelfTestError, LineError."""
         heard = {sensor: _Heard() for sensor in sensors}
         convert = Converter()
         self._ask()
         asked = time.monotonic()
-        until = asked + limit_s
+        until = asked + SELF_TEST_S
         while time.monotonic() < until:
             if time.monotonic() - asked > _ASK_EVERY_S:  # so that the head knows that somebody reads
                 asked = time.monotonic()

@@ -23,7 +23,7 @@ from typing import Any
 
 from firmware import boot_manifest, frames
 from firmware.parts import PARTS, STANDARD, chosen
-from fleet.flash_listen import MAINTENANCE, Duty, SelfTestError
+from fleet.flash_listen import Duty, SelfTestError
 from fleet.image import Image, permit
 from fleet.passport import KEY_BYTES, Folder, Passport, Sensor, fingerprint, new_key, now
 from fleet.transport import LONG_CALL_S, RESET_S, LineError, Repl
@@ -31,7 +31,7 @@ from fleet.transport import LONG_CALL_S, RESET_S, LineError, Repl
 REACH_S = 30.0  # a head starts within 5: it hashes its slot, then loads 60 kB
 MICROPYTHON = (1, 28)
 _MPY = 6
-_OWN = re.compile(r"(a|b)/.*|switch\.[01]|unit\.key|parts\.json|maintenance")
+_OWN = re.compile(r"(a|b)/.*|switch\.[a-z0-9]+|unit\.key|parts\.json|maintenance")
 _SLOT_FILE = re.compile(r"(drivers|firmware)/[A-Za-z0-9_]+\.mpy")
 _PARTS_MAX = 1024
 
@@ -128,7 +128,6 @@ class _Work:
     # --- reach and identify
 
     def _identify(self, line: Repl, folder: Folder) -> None:
-        line.call(_BOARD)
         about = line.call(
             "import sys, machine\n"
             "answer = [binascii.hexlify(machine.unique_id()).decode(), sys.implementation.name, list(sys.implementation.version[:3]), "
@@ -329,9 +328,9 @@ def _listed(manifest: bytes, key: bytes) -> dict[str, str]:
     return {row[3]: row[1] for row in words if len(row) == 4 and row[0] == "file"}
 
 
-def reach(port: str, limit_s: float = REACH_S) -> Repl:
+def reach(port: str) -> Repl:
     """The unit's raw REPL, whatever it does now. LineError when nobody there answers in time."""
-    until = time.monotonic() + limit_s
+    until = time.monotonic() + REACH_S
     asked = False
     problem = "no such port"
     while time.monotonic() < until:
@@ -340,10 +339,12 @@ def reach(port: str, limit_s: float = REACH_S) -> Repl:
                 if not asked:
                     with Duty(port) as head:
                         if head.hello() is not None:
-                            head.command(MAINTENANCE)
+                            head.command(frames.MAINTENANCE)
                             asked = True
                             time.sleep(RESET_S)
-                return Repl(port)
+                line = Repl(port)
+                line.call(_BOARD)
+                return line
             except LineError as error:
                 problem = "a head answers, but does not go into maintenance" if asked else str(error)
                 asked = False

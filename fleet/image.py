@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def read(path: Path, trusted: Sequence[Ed25519PublicKey]) -> Image:
     try:
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             return _verified(archive, trusted)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, LookupError, ArithmeticError, struct.error) as error:  # zipfile's, all
         raise ImageError(f"{path}: no image, or a damaged one ({error})") from error
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None

@@ -32,18 +32,20 @@ WRITE_S = 5.0
 CALL_S = 5.0  # an ordinary command: at most 768 bytes to the flash
 LONG_CALL_S = 30.0  # hashes a slot or all of the flash: 120 kB take the RP2040 some seconds
 PIECE = 768  # bytes of a file in one command: 1 kB in base64, well within a head's heap
+_PATHS = 8  # hashes in one answer
 _REPL_S = 1.0
 RESET_S = 0.2  # until the port is gone; a real one comes back after about a second
 
 # On the unit. `_c` runs code only when its CRC is right, and says the answer, as JSON in base64, with one.
 _CHECKED = b"""
-import binascii, hashlib, json, os
+import binascii, gc, hashlib, json, os
 _g = {}
 def _c(crc, code):
     if binascii.crc32(code) != crc:
         print('damaged on the way')
         return
     _g['answer'] = None
+    gc.collect()
     exec(code, _g)
     text = json.dumps(_g['answer']).encode()
     print('%08x %s' % (binascii.crc32(text), binascii.b2a_base64(text).decode().strip()))
@@ -68,7 +70,7 @@ def walk(folder, found):
         if entry[1] & 0x4000:
             walk(path, found)
         else:
-            found[path[1:]] = measured(path)
+            found.append(path[1:])
     return found
 def folders(path):
     names = path.split('/')[:-1]
@@ -159,8 +161,13 @@ class Repl:
 
     def tree(self) -> dict[str, tuple[int, str]]:
         """Every file on the flash: (size, SHA-256 in hex) by path."""
-        found = self.call("answer = walk('', {})", LONG_CALL_S)
-        return {str(path): (int(size), str(digest)) for path, (size, digest) in found.items()}
+        paths = [str(path) for path in self.call("answer = walk('', [])", LONG_CALL_S)]
+        found: dict[str, tuple[int, str]] = {}
+        for start in range(0, len(paths), _PATHS):  # all at once would need more heap than a program that was interrupted leaves
+            some = paths[start : start + _PATHS]
+            measured = self.call(f"answer = [measured(path) for path in {some!r}]", LONG_CALL_S)
+            found.update({path: (int(size), str(digest)) for path, (size, digest) in zip(some, measured, strict=True)})
+        return found
 
     def read(self, path: str, limit: int) -> bytes:
         """A small file. LineError if there is none or it is larger than `limit` bytes."""

@@ -8,9 +8,20 @@ import select
 import struct
 import sys
 
-from firmware.wire import BODY_BUFFER, ENCODED_MAX, HEADER_SIZE, HELLO, HELLO_REQUEST, OK, SAMPLE, STATE, TRIM, decode_in_place, encode
-
-MAINTENANCE = 0x83
+from firmware.wire import (
+    BODY_BUFFER,
+    ENCODED_MAX,
+    HEADER_SIZE,
+    HELLO,
+    HELLO_REQUEST,
+    MAINTENANCE,
+    OK,
+    SAMPLE,
+    STATE,
+    TRIM,
+    decode_in_place,
+    encode,
+)  # fmt: skip
 
 VERSION = "1.0.0"
 SENSORS = (
@@ -56,13 +67,12 @@ def _obey(kind):
         machine.reset()
 
 
-def run(slot="", on_trial=False, alive=None):
-    """As firmware/main.py's."""
+def run(*given):
+    """As firmware/main.py's: what it is given last is called when the program runs."""
     import micropython
 
     micropython.kbd_intr(-1)
-    if alive is not None:
-        alive()
+    given[-1]()
     poller = select.poll()
     poller.register(sys.stdin, select.POLLIN)
     buffer = bytearray(ENCODED_MAX)
