@@ -71,7 +71,6 @@ class Duty:
         """Sends a command of 8 zero bytes. LineError."""
         with _port_errors():
             self._port.write(b"\0" + frames.pack(kind, 0, 0, 0, 0, bytes(8)))
-            self._port.flush()
 
     def self_test(self, sensors: set[str], told: Callable[[int, int], None]) -> dict[str, Sensor]:
         """Waits until each of `sensors` has passed; `told(passed, of)` as they do. SelfTestError, LineError."""

@@ -11,12 +11,13 @@ only what is missing. Nothing is believed of an interrupted run. The proof is th
 
 Files on the flash that are not in section 9's table are removed: a stray `json.py` there would be imported instead of the real one."""
 
+import contextlib
 import hashlib
 import hmac
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 from firmware import boot_manifest, frames
 from firmware.parts import PARTS, STANDARD, chosen
 from fleet.flash_listen import Duty, SelfTestError
-from fleet.image import Image, permit
+from fleet.image import Image, ImageError, permit
 from fleet.passport import KEY_BYTES, Folder, Passport, Sensor, fingerprint, new_key, now
 from fleet.transport import LONG_CALL_S, RESET_S, LineError, Repl
 
@@ -84,7 +85,7 @@ def run(plan: Plan, report: Report = lambda stage, part: None) -> Proof:
     """Does all of it. UnitError, or PassportError and OSError where the passports cannot be read or the key not be kept."""
     try:
         return _Work(plan, report).run()
-    except (LineError, SelfTestError) as error:
+    except (LineError, SelfTestError, ImageError) as error:
         raise UnitError(str(error)) from error
 
 
@@ -103,23 +104,22 @@ class _Work:
     def run(self) -> Proof:
         self.report("connect", 0.0)
         folder = Folder(self.plan.folder)
-        with reach(self.plan.port) as line:
+        with _maintenance(self.plan.port) as line:
             self._identify(line, folder)
             truck = self.plan.truck or (self.before.truck if self.before else "")
             if not truck:
                 raise UnitError(f"unit {self.unit} has no passport in {self.plan.folder}: say its truck with --truck")
             slot = self._roll_back(line) if self.plan.image is None else self._install(line, folder, self.plan.image)
-            line.reset()
         self.report("self-test", 0.7)
         sensors = self._self_test()
         self.report("prove", 0.9)
-        with reach(self.plan.port) as line:
+        with _maintenance(self.plan.port) as line:
             version = self._prove(line, slot)
-            line.reset()
         self._on_duty(version)
         utc, source = now()
+        files = {path: digest for path, digest in self.expected.items() if path != "unit.key"}
         passport = Passport(
-            self.unit, truck, version, self.runtime, self.expected, fingerprint(self.key),
+            self.unit, truck, version, self.runtime, files, fingerprint(self.key),
             self.parts or [{"part": part} for part in STANDARD], sensors, self.plan.technician, utc, source, self.plan.cruisers,
         )  # fmt: skip
         self.report("done", 1.0)
@@ -228,8 +228,7 @@ class _Work:
         if running:
             version = str(line.call(f"answer = slots.version({running!r})"))
             files = {path[2:]: digest for path, (_, digest) in present.items() if path.startswith(f"{running}/") and path[2:] != "manifest"}
-            if self.plan.signed:
-                permit(image, version, files, downgrade=self.plan.downgrade)
+            permit(image, version, files if self.plan.signed else None, downgrade=self.plan.downgrade)
             if files == image.hashes() and present[f"{running}/manifest"][1] == manifest:
                 return running, running
         return ("b" if running == "a" else "a"), running
@@ -261,9 +260,11 @@ class _Work:
         line.call("from firmware import slots\n")
         running = line.call("answer = slots.state()")[0] or "a"
         slot = "b" if running == "a" else "a"
+        if not line.call(f"answer = slots.version({slot!r})"):
+            raise UnitError("no way back: no other version is on this unit")
         fault = line.call(f"answer = slots.fault({slot!r})", LONG_CALL_S)
         if fault:
-            raise UnitError(f"no way back: slot {slot} is not whole ({fault})")
+            raise UnitError(f"no way back: the version in slot {slot} is not whole ({fault})")
         key = Folder(self.plan.folder).key(self.unit) or line.read("unit.key", KEY_BYTES)
         self.key = key
         present = line.tree()
@@ -326,6 +327,16 @@ def _listed(manifest: bytes, key: bytes) -> dict[str, str]:
         raise UnitError("the manifest of the other slot is not signed with this unit's key")
     words = [line.split() for line in manifest.decode().splitlines()]
     return {row[3]: row[1] for row in words if len(row) == 4 and row[0] == "file"}
+
+
+@contextlib.contextmanager
+def _maintenance(port: str) -> Iterator[Repl]:
+    """The unit's raw REPL; whatever happens there, the unit goes back to duty with the version that its switch names."""
+    line = reach(port)
+    try:
+        yield line
+    finally:
+        line.reset()
 
 
 def reach(port: str) -> Repl:

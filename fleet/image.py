@@ -161,15 +161,14 @@ def _manifest(text: bytes) -> tuple[str, dict[str, tuple[int, str]]]:
     return version, listed
 
 
-def permit(image: Image, running: str | None, running_hashes: Mapping[str, str] | None, *, downgrade: bool = False) -> None:
-    """ImageError where the policy forbids `image` on a head that runs the version `running` (None: none) with those files."""
-    if running is None:
-        return
-    new, old = numbers(image.version), numbers(running)
-    if new < old and not downgrade:
+def permit(image: Image, running: str, running_hashes: Mapping[str, str] | None, *, downgrade: bool = False) -> None:
+    """ImageError where the policy forbids `image` on a head that runs the version `running` with those files. None: they do not
+    matter, as for a program that was compiled just now and signed by nobody."""
+    if image.version == running:
+        if running_hashes is not None and dict(running_hashes) != image.hashes():
+            raise ImageError(f"version {running} is on the head with other content: a new content needs a new version")
+    elif not downgrade and numbers(image.version) < numbers(running):
         raise ImageError(f"version {image.version} is older than {running} on the head (--downgrade takes it)")
-    if new == old and running_hashes is not None and dict(running_hashes) != image.hashes():
-        raise ImageError(f"version {image.version} is on the head with other content: a new content needs a new version")
 
 
 def private_key(path: Path) -> Ed25519PrivateKey:

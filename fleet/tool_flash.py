@@ -123,7 +123,7 @@ def _parts(path: Path | None) -> list[Any] | None:
 
 
 def _with_bars(plans: Sequence[Plan]) -> list[Outcome]:
-    columns = (TextColumn("{task.description:<20}"), BarColumn(24), TextColumn("{task.fields[stage]:<10}"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<14}"), BarColumn(24), TextColumn("{task.fields[stage]:<10}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bars: dict[str, TaskID] = {}
 
@@ -136,7 +136,9 @@ def _with_bars(plans: Sequence[Plan]) -> list[Outcome]:
 
 
 def _short(port: str) -> str:
-    return port if len(port) <= 20 else f"…{port[-19:]}"
+    """A port in 14 characters: its end tells the boards apart."""
+    name = port.removeprefix("/dev/")
+    return name if len(name) <= 14 else f"…{name[-13:]}"
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
@@ -149,23 +151,26 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 
 
 def _print(outcomes: Sequence[Outcome]) -> None:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, header_style="")
     for column in ("port", "unit", "truck", "version", "written", "outcome"):
         table.add_column(column, overflow="fold")
     for outcome in outcomes:
         proof = outcome.proof
         if outcome.error or proof is None:
-            table.add_row(_short(outcome.port), "", "", "", "", f"[red]failed[/]: {outcome.error}")
+            table.add_row(_short(outcome.port), "", "", "", "", "[red]failed[/]")
         else:
             passport = proof.passport
-            said = "[green]proved[/], passport written" if outcome.passport else "[green]proved[/], nothing changed"
+            said = "[green]proved[/]" if outcome.passport else "[green]unchanged[/]"
             files = f"{proof.written} files" if proof.written else "nothing"
             table.add_row(_short(outcome.port), passport.unit, passport.truck, passport.version, files, said)
-    console = Console()
+    console = Console(highlight=False)
     console.print(table)
     for outcome in outcomes:
-        if outcome.passport:
-            console.print(f"passport {outcome.passport}", soft_wrap=True)
+        if outcome.error:
+            console.print(f"{_short(outcome.port)}: {outcome.error}", markup=False)
+    folders = {outcome.passport.parent for outcome in outcomes if outcome.passport}
+    for folder in folders:
+        console.print(f"passports, labels and keys: {folder}", markup=False, soft_wrap=True)
 
 
 @image_app.command("key")

@@ -54,6 +54,8 @@ def test_an_update_goes_to_the_other_slot_writes_what_differs_and_can_be_taken_b
     updated = run(plan(unit, folder, "1.1.0"))
     assert updated.passport.version == "1.1.0"
     assert "b/manifest" in updated.passport.files
+    with pytest.raises(UnitError, match=r"version 1\.0\.0 is older than 1\.1\.0"):
+        run(plan(unit, folder, "1.0.0"))
     back = run(plan(unit, folder, None))
     assert back.passport.version == "1.0.0"
     assert {path for path in back.passport.files if path.startswith("b/")} == set()

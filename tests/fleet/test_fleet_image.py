@@ -94,7 +94,6 @@ def test_what_is_no_archive_is_refused_in_one_line(tmp_path: Path, content: byte
 
 
 def test_an_older_version_needs_to_be_asked_for_and_the_same_one_must_be_the_same() -> None:
-    permit(IMAGE, None, None)
     permit(IMAGE, "1.2.2", {})
     permit(IMAGE, "1.2.3", IMAGE.hashes())
     with pytest.raises(ImageError, match="older than 1.10.0"):
@@ -102,3 +101,7 @@ def test_an_older_version_needs_to_be_asked_for_and_the_same_one_must_be_the_sam
     permit(IMAGE, "1.10.0", {}, downgrade=True)
     with pytest.raises(ImageError, match="other content"):
         permit(IMAGE, "1.2.3", {"firmware/main.mpy": "0" * 64}, downgrade=True)
+    permit(IMAGE, "1.2.3", None)
+    with pytest.raises(ImageError, match="no version"):
+        permit(IMAGE, "nightly", None)
+    permit(IMAGE, "nightly", None, downgrade=True)
