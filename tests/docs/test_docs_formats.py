@@ -60,7 +60,7 @@ def test_the_frame_types_are_those_of_the_head() -> None:
         assert (int(number, 16) >= 0x80) == way.startswith("→")
     listed = {int(number, 16) for number, *_ in rows(1, "type")}
     known = {frames.HELLO, frames.TRIM, frames.PONG, frames.SAMPLE, frames.STATE, frames.GAP, frames.HEALTH}
-    assert listed == known | {frames.HELLO_REQUEST, frames.ACK, frames.PING}
+    assert listed == known | {frames.HELLO_REQUEST, frames.ACK, frames.PING, frames.MAINTENANCE}
 
 
 def test_the_limits_of_a_frame_are_those_of_the_head() -> None:
