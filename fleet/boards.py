@@ -133,7 +133,10 @@ def install(path: Path, mounts: Path = _MOUNTS) -> int:
         _copy(content, place)
     if places:
         return len(places)
-    if not in_bootsel():
+    waiting = in_bootsel()
+    if waiting > 1:
+        raise BoardError(f"{waiting} boards in BOOTSEL mode whose drives are not mounted: mount them, or plug in one at a time")
+    if not waiting:
         raise BoardError("--uf2: no board in BOOTSEL mode: hold its BOOTSEL button while you plug it in")
     tool = shutil.which("picotool")
     if tool is None:

@@ -39,7 +39,7 @@ def flash(
     uf2: Annotated[Path | None, typer.Option(help="MicroPython for boards in BOOTSEL mode.")] = None,
     image_file: Annotated[Path | None, typer.Option("--image", help="A signed image instead of the sources here.")] = None,
     key: Annotated[list[Path] | None, typer.Option(help="Public key (PEM) whose images are trusted.")] = None,
-    downgrade: Annotated[bool, typer.Option(help="Take an image that is older than what the head runs.")] = False,
+    downgrade: Annotated[bool, typer.Option("--downgrade", help="Take an image that is older than what the head runs.")] = False,
     parts: Annotated[Path | None, typer.Option(help="JSON list of the parts that are fitted; default: as before, or standard.")] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Back to the version in the other slot.")] = False,
     passports: Annotated[Path, typer.Option(help="Folder of passports, labels and unit keys.")] = _PASSPORTS,

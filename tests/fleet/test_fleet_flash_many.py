@@ -11,7 +11,7 @@ from cruisers.__main__ import app
 from fleet import flash_build, flash_many
 from fleet.passport import Folder
 
-UNITS = 3
+UNITS = 2  # 20 in the long form
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_units_are_flashed_in_one_command_and_the_next_one_changes_nothing(tmp_p
         call = ["flash", *ports, "--passports", str(folder), "--parts", str(parts), "--json"]
         first = CliRunner().invoke(app, [*call, *trucks])
         assert first.exit_code == 0, first.output
-        assert [row["truck"] for row in json.loads(first.stdout)["units"]] == ["truck-000", "truck-001", "truck-002"]
+        assert [row["truck"] for row in json.loads(first.stdout)["units"]] == ["truck-000", "truck-001"]
         kept = {path.name: path.read_bytes() for path in folder.iterdir()}
         assert len(kept) == 3 * UNITS  # passport, label and key each
         flash = [unit.flash.read_bytes() for unit in made]
@@ -67,3 +67,19 @@ def test_bad_input_is_one_line_and_nothing_is_done(words: list[str], why: str) -
     assert done.exit_code == 2
     assert why in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("small_program")
+def test_an_image_is_made_shown_and_refused_under_another_key(tmp_path: Path) -> None:
+    for name in ("fleet.pem", "other.pem"):
+        assert CliRunner().invoke(app, ["image", "key", str(tmp_path / name)]).exit_code == 0
+    assert (tmp_path / "fleet.pem").stat().st_mode & 0o777 == 0o600
+    path = str(tmp_path / "head.image")
+    assert CliRunner().invoke(app, ["image", "make", path, "--key", str(tmp_path / "fleet.pem")]).exit_code == 0
+    shown = CliRunner().invoke(app, ["image", "show", path, "--key", str(tmp_path / "fleet.pem.pub")])
+    assert shown.exit_code == 0
+    assert "version 1.0.0, 5 files, signature good" in shown.stdout
+    refused = CliRunner().invoke(app, ["flash", "--port", "/dev/null", "--image", path, "--key", str(tmp_path / "other.pem.pub")])
+    assert (refused.exit_code, "not signed by a key that is trusted here" in refused.stderr) == (2, True)
+    again = CliRunner().invoke(app, ["image", "key", str(tmp_path / "fleet.pem")])  # never over a key that is there
+    assert (again.exit_code, "File exists" in again.stderr) == (2, True)

@@ -65,7 +65,7 @@ def test_an_update_goes_to_the_other_slot_writes_what_differs_and_can_be_taken_b
 def test_after_a_cut_a_second_run_completes(flashed: tuple[Unit, Path, Proof], power: bool) -> None:
     unit, folder, _ = flashed
     version = "2.0.0" if power else "1.9.0"
-    unit.arm(Trouble(cut=9_000) if power else Trouble(unplug=14_000))
+    unit.arm(Trouble(cut=9_000) if power else Trouble(unplug=7_000))
     with pytest.raises(UnitError):
         run(plan(unit, folder, version))
     unit.power_on() if power else unit.replug()
