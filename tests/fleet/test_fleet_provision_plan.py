@@ -19,7 +19,7 @@ def test_a_truck_alone_has_head_receiver_and_no_camera():
 
 
 def test_a_list_as_a_spreadsheet_writes_it_is_read(tmp_path):
-    text = "truck,cameras,carsensor,pps\r\ntruck-001,front,7,yes\r\n,,,\r\n\r\n\"truck-002\",front@1-1.2  rear=http://192.0.2.7/x,,\r\n"
+    text = 'truck,cameras,carsensor,pps\r\ntruck-001,front,7,yes\r\n,,,\r\n\r\n"truck-002",front@1-1.2  rear=http://192.0.2.7/x,,\r\n'
     first, second = read_fleet(listed(tmp_path, text, "utf-8-sig"))
     assert (first.cameras, first.carsensor, first.pps) == ((Camera("front"),), 7, True)
     assert second.cameras == (Camera("front", "1-1.2"), Camera("rear", "", "http://192.0.2.7/x")) and not second.pps
