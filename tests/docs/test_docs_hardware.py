@@ -84,7 +84,7 @@ def test_the_names_by_udev_are_those_of_the_example_configuration(shapes: Module
     made = {f"/dev/{name}" for name in re.findall(r'SYMLINK\+="([\w-]+)"', rules)}
     assert made == set(told.values()) - {told["[box] port"]}
     assert f'# port = "{told["[box] port"]}"' in EXAMPLE
-    assert f'DEVICES="{told["[gpsd] device"]}"' in (ROOT / "docs" / "gpsd.service.conf").read_text()
+    assert f'DEVICES="{told["[gpsd] device"]}"' in (ROOT / "fleet" / "units" / "gpsd.default").read_text()
 
 
 def test_every_overlay_names_the_pin_of_its_row_and_the_key_of_the_example(shapes: ModuleType) -> None:

@@ -152,7 +152,7 @@ def test_its_ten_seconds_begin_with_the_process_not_with_the_search() -> None:
 
 
 def test_the_example_for_systemd_calls_it_and_gives_it_its_time() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "gpsd.service.conf").read_text()
+    text = (Path(__file__).parents[2] / "fleet" / "units" / "gpsd.service.conf").read_text()
     unit = configparser.ConfigParser()
     unit.read_string(text)
     command = unit["Service"]["ExecStartPre"].split()
