@@ -167,8 +167,11 @@ class _Work:
             if fault:
                 raise UnitError(f"slot {slot} is not whole: {fault}")
             line.call(f"slots.try_out({slot!r})", LONG_CALL_S)
-            if not running:  # there is nothing else it could run
-                line.call("slots.confirm()")
+        elif line.call("answer = slots.state()")[:2] != [slot, "good"]:  # it runs, but the switch does not say so: an interrupted run
+            line.call(f"slots.try_out({slot!r})", LONG_CALL_S)
+            running = ""
+        if not running:  # there is nothing else it could run
+            line.call("slots.confirm()")
         for path, content in self.plan.board_files.items():
             if _last(path):
                 self._put(line, present, path, content)

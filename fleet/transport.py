@@ -36,9 +36,14 @@ _PATHS = 8  # hashes in one answer
 _REPL_S = 1.0
 RESET_S = 0.2  # until the port is gone; a real one comes back after about a second
 
-# On the unit. `_c` runs code only when its CRC is right, and says the answer, as JSON in base64, with one.
+# On the unit. `_c` runs code only when its CRC is right, and says the answer, as JSON in base64, with one. What a session before this one
+# left open is closed: a half-written file that only the collector freed hung the file system at the next open (seen).
 _CHECKED = b"""
 import binascii, gc, hashlib, json, os
+try:
+    _g['file'].close()
+except Exception:
+    pass
 _g = {}
 def _c(crc, code):
     if binascii.crc32(code) != crc:

@@ -61,11 +61,13 @@ def test_an_update_goes_to_the_other_slot_writes_what_differs_and_can_be_taken_b
     assert {path for path in back.passport.files if path.startswith("b/")} == set()
 
 
-@pytest.mark.parametrize("power", [False, True], ids=["unplugged", "power cut"])
+@pytest.mark.parametrize("power", [False, True], ids=["unplugged in a first installation", "power cut in an update"])
 def test_after_a_cut_a_second_run_completes(flashed: tuple[Unit, Path, Proof], power: bool) -> None:
     unit, folder, _ = flashed
     version = "2.0.0" if power else "1.9.0"
-    unit.arm(Trouble(cut=9_000) if power else Trouble(unplug=7_000))
+    if not power:
+        unit.blank()
+    unit.arm(Trouble(cut=9_000) if power else Trouble(unplug=22_000))
     with pytest.raises(UnitError):
         run(plan(unit, folder, version))
     unit.power_on() if power else unit.replug()

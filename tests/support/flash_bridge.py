@@ -61,7 +61,7 @@ class Unit:
         self.link = folder / "unit.tty"
         self.flash = folder / "flash.bin"
         if not self.flash.exists():
-            self.flash.write_bytes(b"\xff" * (BLOCK_BYTES * BLOCKS))
+            self._erase()
         self._backup = folder / "backup.bin"
         self._backup.write_bytes(bytes(28))
         self.trouble = Trouble()
@@ -97,6 +97,16 @@ class Unit:
     def power_on(self) -> None:
         """After a cut: the power comes back and the plug is in."""
         self._in_bridge(lambda: self._restart(_PWRON))
+
+    def blank(self) -> None:
+        """Another board of the same name: nothing but MicroPython is on its flash."""
+
+        def act() -> None:
+            self._kill()
+            self._erase()
+            self._restart(_PWRON)
+
+        self._in_bridge(act)
 
     def replug(self) -> None:
         """After an unplug: the plug is in again; the program ran on."""
@@ -144,6 +154,9 @@ class Unit:
             os.write(self._wake_write, b"x")
 
     # The bridge's thread.
+
+    def _erase(self) -> None:
+        self.flash.write_bytes(b"\xff" * (BLOCK_BYTES * BLOCKS))
 
     def _in_bridge(self, action: Callable[[], None]) -> None:
         done = threading.Event()

@@ -1,7 +1,8 @@
-"""The long forms of the flash tests, as tables: `python tests/support/flash_long.py [flips N] [cuts N] [units N]`.
+"""The long forms of the flash tests, as tables: `python tests/support/flash_long.py [flips N] [cuts N] [first N] [units N]`.
 
 flips   one byte damaged, at N places each way spread over a whole update: refused, or what the passport says is on the flash
 cuts    unplugged, and power cut, at N places: a second run completes
+first   the same two ways, during the first installation of a blank board
 units   N units in one command, twice: the second writes nothing"""
 
 import sys
@@ -22,6 +23,7 @@ from fleet.flash_unit import UnitError, run  # noqa: E402
 
 AT_ONCE = 4
 BYTES_TO_UNIT, BYTES_TO_HOST = 10_000, 10_500  # of an update of the small program, measured; later places fall behind its end
+FIRST_BYTES = 17_000  # a first installation sends so many more: the board's own files, and every file of the slot
 
 
 def _impatient() -> None:
@@ -100,6 +102,13 @@ def cut(unit: Unit, passports: Path, case: Trouble) -> str:
     return f"{said}; a second run completes" if _settled(unit, passports, version) else "A SECOND RUN DOES NOT COMPLETE"
 
 
+def first(unit: Unit, passports: Path, case: Trouble) -> str:
+    """The same during the first installation."""
+    unit.arm(Trouble())
+    unit.blank()
+    return cut(unit, passports, case)
+
+
 def many(folder: Path, count: int) -> dict[str, list[Trouble]]:
     """So many units in one command, twice."""
     with units(folder, count) as made:
@@ -118,7 +127,7 @@ def many(folder: Path, count: int) -> dict[str, list[Trouble]]:
 
 def main() -> None:
     """As the module's text says."""
-    wanted = dict(zip(sys.argv[1::2], map(int, sys.argv[2::2]), strict=True)) or {"flips": 200, "cuts": 60, "units": 20}
+    wanted = dict(zip(sys.argv[1::2], map(int, sys.argv[2::2]), strict=True)) or {"flips": 200, "cuts": 60, "first": 60, "units": 20}
     program("1.0.0")
     for name, count in wanted.items():
         with tempfile.TemporaryDirectory() as scratch:
@@ -133,9 +142,10 @@ def main() -> None:
                 cases += [Trouble(to_host=at, flip=1 << at % 8) for at in _spread(count, BYTES_TO_HOST)]
                 results = _on_units(folder, cases, flipped)
             else:
-                cases = [Trouble(unplug=at) for at in _spread(count, BYTES_TO_UNIT + BYTES_TO_HOST)]
-                cases += [Trouble(cut=at) for at in _spread(count, BYTES_TO_UNIT + BYTES_TO_HOST)]
-                results = _on_units(folder, cases, cut)
+                end = BYTES_TO_UNIT + BYTES_TO_HOST + (FIRST_BYTES if name == "first" else 0)
+                cases = [Trouble(unplug=at) for at in _spread(count, end)]
+                cases += [Trouble(cut=at) for at in _spread(count, end)]
+                results = _on_units(folder, cases, first if name == "first" else cut)
             print(f"{name}: {len(cases)} cases in {time.monotonic() - began:.0f} s")
             for said, which in sorted(results.items()):
                 print(f"  {len(which):5}  {said}" + (f"  {which[:3]}" if said.isupper() else ""))
