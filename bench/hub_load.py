@@ -17,7 +17,7 @@ from sox import nodes
 from sox.client import SoxClient
 from sox.documents import TransducerValue, data_document, format_si, xep0082
 
-WINDOW = 16
+WINDOW = 2
 
 
 def client_of(info: dict[str, Any], account: str) -> SoxClient:

@@ -4,8 +4,8 @@
 
 is what stands before gpsd (ExecStartPre of its unit, fleet/units/gpsd.service.conf): it finds the receiver at whatever speed it has, sets
 it up (drivers/neo_m9n.py) and ends; from then on gpsd owns the port (`gpsd -b` writes nothing to it, and neither does anybody else). With
-the truck's configuration the port is the one of [receiver], or `device` of [gpsd]. One line says what was found and set. Exit codes: 0 set up,
-1 no receiver answers or it does not take the settings, 2 no such port or bad configuration. It takes at most 10 s.
+the truck's configuration the port is the one of [receiver], or `device` of [gpsd]. One line says what was found and set. Exit codes: 0 set
+up, 1 no receiver answers or it does not take the settings, 2 no such port or bad configuration. It takes at most 10 s.
 
 `Receiver` is the recorder's source for a truck without gpsd (section [receiver]). It writes what gateway/positions.py writes, from the
 same epochs; the stored raw bytes are NAV-PVT's payload."""
