@@ -386,7 +386,17 @@ class Consumer:
         self.ids.append(int(item_id))
 
     async def meta(self, device: str) -> str:
-        return keio.on_the_wire((await self.client.items(nodes.meta(device), 1))[-1][1])
+        found: list[tuple[str, ET.Element]] = []
+
+        async def published() -> bool:
+            found[:] = await self.client.items(nodes.meta(device), 1)
+            return bool(found)
+
+        until_s = asyncio.get_running_loop().time() + 30.0
+        while not await published():  # each device says what it is before its first values, in its own time
+            assert asyncio.get_running_loop().time() < until_s, f"{device} has no description"
+            await asyncio.sleep(0.05)
+        return keio.on_the_wire(found[-1][1])
 
     async def subscribe(self, device: str) -> None:
         stream = self.client._stream

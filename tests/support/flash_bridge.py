@@ -94,6 +94,14 @@ class Unit:
         self.moved[:] = [0, 0]
         self.trouble = trouble
 
+    def wait_plugged(self, seconds: float = 60.0) -> None:
+        """Until its port is there: MicroPython has started. Raises TimeoutError."""
+        until = time.monotonic() + seconds
+        while not self.link.exists():
+            if time.monotonic() > until:
+                raise TimeoutError(f"{self.link} is not there after {seconds:g} s")
+            time.sleep(0.02)
+
     def power_on(self) -> None:
         """After a cut: the power comes back and the plug is in."""
         self._in_bridge(lambda: self._restart(_PWRON))

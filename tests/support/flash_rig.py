@@ -53,4 +53,6 @@ def units(folder: Path, count: int) -> Iterator[list[Unit]]:
             unit = Unit(folder / f"unit{number}", bytes((0xE6, 0x61, 0x4C, 0x31, 0x1B, 0x7D, 0x4F, number)), fit=())
             stack.callback(unit.stop)
             made.append(unit)
+        for unit in made:
+            unit.wait_plugged()
         yield made
