@@ -16,7 +16,7 @@ LISTEN_SECONDS = 7.0  # an SPS30 starts its fan, and speaks within 5 s
 TURN_SECONDS = 0.004
 # One that stands in for another: absent beside it, it is not missed.
 ALTERNATES = {"veml7700": "opt3001", "opt3001": "veml7700", "pms5003": "sps30", "sps30": "pms5003"}
-TODO = {"absent": "do_sensor_absent", "failed": "do_sensor_failed", "degraded": "do_sensor_degraded", "configuring": "do_wait"}
+ADVICE = {"absent": "do_sensor_absent", "failed": "do_sensor_failed", "degraded": "do_sensor_degraded", "configuring": "do_wait"}
 
 
 def check(visit: Visit) -> list[Finding]:
@@ -58,7 +58,7 @@ def judged(states: Mapping[str, Mapping[str, str]]) -> list[Finding]:
 def _one(name: str, state: Mapping[str, str]) -> Finding:
     values: dict[str, str | Say] = {"name": name, "state": say(f"state_{state['state']}"), "reason": state.get("reason", "")}
     make = yellow if state["state"] in ("degraded", "configuring") else red
-    return make("sensor_state", say(TODO[state["state"]]), **values)
+    return make("sensor_state", say(ADVICE[state["state"]]), **values)
 
 
 def on_wires(bus: Bus, seconds: float = LISTEN_SECONDS) -> dict[str, dict[str, str]]:
