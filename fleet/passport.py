@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.clock import NANO, boottime_ns, kernel_error_s, system_offset_ns
+from gateway.head_duty import Sensor
 
 FORMAT = 1
 KEY_BYTES = 32
@@ -25,14 +26,6 @@ _UNIT = re.compile(r"[0-9a-f]{8,64}")
 
 class PassportError(Exception):
     """A passport or key that cannot be read or makes no sense; one line says which and why."""
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """What the self-test saw of one sensor: its trim constants (hex, they hold serial numbers too) and one decoded reading, SI units."""
-
-    trim: str
-    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)

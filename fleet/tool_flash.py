@@ -24,6 +24,8 @@ from fleet.boards import Board, BoardError
 from fleet.flash_many import Outcome
 from fleet.flash_unit import Plan
 from fleet.passport import TRUCK
+from gateway.head_image import Image, ImageError, public_key
+from gateway.head_image import read as read_image
 
 FAILED, BAD_INPUT = 1, 2
 _PASSPORTS = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "cruisers" / "units"
@@ -64,7 +66,7 @@ def flash(
             "", "", wanted, flash_build.board_files(), passports, _parts(parts), image_file is not None, downgrade,
             technician or getpass.getuser(), flash_build.technicians_program(),
         )  # fmt: skip
-    except (BoardError, image.ImageError, flash_build.BuildError) as error:
+    except (BoardError, ImageError, flash_build.BuildError) as error:
         _refuse(str(error))
     except OSError as error:
         _refuse(f"{error.filename}: {error.strerror}")
@@ -100,12 +102,12 @@ def _trucks(names: Sequence[str], found: Sequence[Board]) -> list[str]:
     return list(names) or [""] * len(found)
 
 
-def _image(path: Path | None, keys: Sequence[Path]) -> image.Image:
+def _image(path: Path | None, keys: Sequence[Path]) -> Image:
     if path is None:
         return flash_build.program()
     if not keys:
         raise BoardError("--image: name the trusted key with --key FILE")
-    return image.read(path, [image.public_key(key) for key in keys])
+    return read_image(path, [public_key(key) for key in keys])
 
 
 def _parts(path: Path | None) -> list[Any] | None:
@@ -204,7 +206,7 @@ def image_make(
         program = flash_build.program()
         content = image.build(program, image.private_key(key))
         out.write_bytes(content)
-    except (image.ImageError, flash_build.BuildError) as error:
+    except (ImageError, flash_build.BuildError) as error:
         _refuse(str(error))
     except OSError as error:
         _refuse(f"{error.filename}: {error.strerror}")
@@ -220,8 +222,8 @@ def image_show(
     Example: cruisers image show head-0.1.0.image --key fleet.pem.pub
     """
     try:
-        shown = image.read(path, [image.public_key(one) for one in key])
-    except image.ImageError as error:
+        shown = read_image(path, [public_key(one) for one in key])
+    except ImageError as error:
         _refuse(str(error))
     except OSError as error:
         _refuse(f"{error.filename}: {error.strerror}")

@@ -8,20 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flash_bridge import Trouble, Unit
 from flash_rig import PARTS, plan, program, units
 
-from fleet import flash_build, flash_listen, flash_unit, transport
+from fleet import flash_build, flash_unit
 from fleet.flash_unit import Plan, Proof, UnitError, run
 from fleet.passport import Folder
+from gateway import head_duty, head_repl
+from sim.unit import Trouble, Unit
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong here is so at once."""
-    monkeypatch.setattr(transport, "CALL_S", 1.0)
-    monkeypatch.setattr(transport, "LONG_CALL_S", 3.0)
-    monkeypatch.setattr(flash_listen, "SELF_TEST_S", 5.0)
+    monkeypatch.setattr(head_repl, "CALL_S", 1.0)
+    monkeypatch.setattr(head_repl, "LONG_CALL_S", 3.0)
+    monkeypatch.setattr(head_duty, "SELF_TEST_S", 5.0)
     monkeypatch.setattr(flash_unit, "REACH_S", 5.0)
 
 
@@ -88,7 +89,7 @@ def test_a_sensor_that_is_not_well_is_named_and_the_unit_gets_no_proof(
     flashed: tuple[Unit, Path, Proof], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit, folder, _ = flashed
-    monkeypatch.setattr(flash_listen, "SELF_TEST_S", 0.5)
+    monkeypatch.setattr(head_duty, "SELF_TEST_S", 0.5)
     wanted = plan(unit, folder, "3.1.0")
     with pytest.raises(UnitError, match=r"bmp390: absent \(not heard of\)"):
         run(Plan(wanted.port, wanted.truck, wanted.image, wanted.board_files, folder, [*PARTS, {"part": "bmp390"}]))

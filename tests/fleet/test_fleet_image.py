@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fleet.image import SIGNED_FOR, Image, ImageError, build, permit, read
+from fleet.image import build
+from gateway.head_image import SIGNED_FOR, Image, ImageError, permit, read
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))

@@ -322,11 +322,12 @@ async def test_a_wrong_password_is_one_clear_line_and_a_right_one_is_taken_witho
     assert len(problem.splitlines()) == 1 and "password@" in problem and "wrong" not in problem
     truck.password.write_text(right)
     await until(lambda: truck.status()["connected"] and truck.status()["problem"] is None)
-    # Another interface leads to the hub: the connection over the old one is not waited for until it has been silent for long.
+    # Another interface leads to the hub: the connection over the old one is not waited for until it has been silent for long. (The uplink
+    # looks at the routes by itself too, finds "lo" again, and connects once more: there may be three connections by now.)
     for interface in ("lo", "wlan0"):
         work._ways.now = work._ways.now._replace(interface=interface)
         work._way_changed()
-    await until(lambda: truck.status()["connects"] == 2 and truck.status()["connected"])
+    await until(lambda: truck.status()["connects"] >= 2 and truck.status()["connected"])
     work.stop()
     await running
 

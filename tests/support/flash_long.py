@@ -15,11 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from flash_bridge import Trouble, Unit  # noqa: E402
 from flash_rig import plan, program, units  # noqa: E402
 
-from fleet import flash_listen, flash_many, flash_unit, transport  # noqa: E402
+from fleet import flash_many, flash_unit  # noqa: E402
 from fleet.flash_unit import UnitError, run  # noqa: E402
+from gateway import head_duty, head_repl  # noqa: E402
+from sim.unit import Trouble, Unit  # noqa: E402
 
 AT_ONCE = 4
 BYTES_TO_UNIT, BYTES_TO_HOST = 10_000, 10_500  # of an update of the small program, measured; later places fall behind its end
@@ -27,10 +28,10 @@ FIRST_BYTES = 17_000  # a first installation sends so many more: the board's own
 
 
 def _impatient() -> None:
-    transport.CALL_S = 2.0
-    transport.LONG_CALL_S = 6.0
+    head_repl.CALL_S = 2.0
+    head_repl.LONG_CALL_S = 6.0
     flash_unit.REACH_S = 8.0
-    flash_listen.SELF_TEST_S = 8.0
+    head_duty.SELF_TEST_S = 8.0
 
 
 def _spread(count: int, end: int) -> list[int]:

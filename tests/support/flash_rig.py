@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flash_bridge import Unit
-
 from fleet import flash_build
 from fleet.flash_unit import Plan
-from fleet.image import Image
+from gateway.head_image import Image
+from sim.unit import Unit
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = Path(__file__).resolve().parent / "flash_program" / "main.py"

@@ -8,16 +8,15 @@ import contextlib
 import json
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import serial
 
 from firmware import frames
-from fleet.passport import Sensor
-from fleet.transport import LineError
 from gateway.convert import QUANTITIES, BadSample, Converter, split_payload
+from gateway.head_repl import LineError
 
 HELLO_S = 0.4
 SELF_TEST_S = 60.0  # the particle sensor's fan is at speed after 30
@@ -28,6 +27,14 @@ _NO_SKY = ("neo_m9n",)
 
 class SelfTestError(Exception):
     """A sensor did not pass; one line names each and why."""
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """What the self-test saw of one sensor: its trim constants (hex, they hold serial numbers too) and one decoded reading, SI units."""
+
+    trim: str
+    values: Mapping[str, float]
 
 
 @dataclass

@@ -6,7 +6,7 @@ mpremote verifies nothing: one flipped byte on the line gave exit code 0 and a w
 - every piece of code goes with its CRC-32, which the unit checks before it runs it (`_CHECKED`), and every answer comes back with one;
 - a file is written beside its name, its SHA-256 is computed on the unit from what the flash gives back, and only then it is renamed;
 - every read, write and wait ends at the deadline of `limit`: mpremote alone waits for ever where the expected text never comes. The
-  process that runs a transport has a time limit of its own beside that (fleet/flash_many.py).
+  process that runs a session has a time limit of its own beside that (fleet/flash_many.py).
 
 What one flipped byte can still do is spoil the helper functions themselves: then a hash or an answer is wrong, and the caller's last look
 at the whole flash (`tree`) refuses the unit.

@@ -28,9 +28,8 @@ from sim.head import HEAP_KB, SHIM_KB
 
 BLOCK_BYTES = 4096
 BLOCKS = 352
-_ROOT = Path(__file__).resolve().parent.parent.parent
-_SHIM = _ROOT / "sim" / "micropython"
-_BOOT = Path(__file__).resolve().parent / "flash_unit_boot.py"
+_SHIM = Path(__file__).resolve().parent / "micropython"
+_BOOT = _SHIM / "unit_boot.py"
 _PWRON, _WDT = 1, 3
 _CTRL_C, _CTRL_D = 3, 4
 _RAW_BANNER = b"raw REPL; CTRL-B to exit"
