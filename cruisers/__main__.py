@@ -88,9 +88,15 @@ def _image() -> Any:
     return get_group(image_app)
 
 
+def _head() -> Any:
+    from fleet.tool_head import app
+
+    return get_group(app)
+
+
 ROOMS: dict[str, Callable[[], Any]] = {
     "status": _status, "segment": _segment, "hub": _hub, "bridge": _bridge, "center": _center, "sim": _sim,
-    "provision": _provision, "doctor": _doctor, "flash": _flash, "image": _image,
+    "provision": _provision, "doctor": _doctor, "flash": _flash, "image": _image, "head": _head,
 }  # fmt: skip
 
 
