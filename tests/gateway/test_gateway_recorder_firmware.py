@@ -17,11 +17,12 @@ from sim.head import SimulatedHead
 
 SENSORS = set(STANDARD)
 IMU_STEP = 9.80665 / 4096
+UNPLUGGED_S = 15.0  # the head's ring holds 20 s
 TIME_ERROR_S = 0.03  # of any sample on a busy machine; a mistake in numbering or clocks is far more
 
 
-@pytest.mark.timeout(120)
-def test_every_sample_of_every_chip_is_in_the_file_once_with_its_value_and_time(tmp_path: Path) -> None:
+@pytest.mark.timeout(150)
+def test_every_sample_of_every_chip_is_in_the_file_once_though_the_recorder_is_killed_and_the_head_unplugged_for_15_s(tmp_path: Path) -> None:
     middle = {quantity.id: (quantity.low + quantity.high) / 2 for quantity in TABLE}
     middle |= {f"magnetic_field_{axis}": 30e-6 for axis in "xyz"} | {"uva": 40.0, "uvb": 2.0, "uvc": 0.1}
     made: dict[str, list[tuple[int, dict[str, float]]]] = {}
@@ -47,7 +48,7 @@ def test_every_sample_of_every_chip_is_in_the_file_once_with_its_value_and_time(
         second = start_process(config, tmp_path)
         wait_for(lambda: durable() > behind + 20, "durable frames of the second recorder")
         head.unplug()
-        time.sleep(0.5)
+        time.sleep(UNPLUGGED_S)
         behind = durable()
         head.plug()
         wait_for(lambda: durable() > behind + 20, "durable frames after the cable's return")
