@@ -27,9 +27,12 @@ class ConfigError(ValueError):
 
 
 class Head(msgspec.Struct, forbid_unknown_fields=True):
-    """The sensor head: its serial port (udev name on a truck, a pty in the simulation)."""
+    """The sensor head: its serial port (udev name on a truck, a pty in the simulation). For its update over that port: files of its unit
+    key (32 bytes) and of the public keys (PEM) whose images are trusted; without them it is updated by a technician alone."""
 
     port: SerialPort
+    unit_key: str = ""
+    image_keys: list[str] = []
 
 
 class Box(msgspec.Struct, forbid_unknown_fields=True):
