@@ -4,11 +4,9 @@ import errno
 import json
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterable
-from types import FrameType
 from typing import Any, NamedTuple
 
 from rich.console import Console, Group, RenderableType
@@ -16,17 +14,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gateway.ending import Ending
 from gateway.parts import Part, PartError, Place, on_i2c, on_uarts, open_parts, turn
-from logbook.quantities import BY_ID
+from gateway.shown import COLOURS, groups, label, of_group, width
+from gateway.shown import as_json as as_json_value
 
-WIDTH = 80
-SPARE = 2  # columns; terminals set for Japanese may give two to each of ° ² ³ …, of which a line has two at most
 RAW_WIDTH = 22
 PLACE_WIDTH = 24  # the end of a serial port's path tells the most
 TURN = 0.004  # s between turns; the ICM-20948's FIFO holds 0.2 s
 SHOW_EVERY = 0.5  # s
 ONCE_PATIENCE = 8.0  # s that --once and --json wait for a part that is there and has not delivered
-_COLOURS = {"ok": "green", "degraded": "yellow", "configuring": "cyan", "failed": "red", "absent": "bright_black"}
 
 
 class Request(NamedTuple):
@@ -43,6 +40,11 @@ class Request(NamedTuple):
 
 def run(request: Request) -> int:
     """Reads until Ctrl-C, or as `request` says; returns the exit code: 0 done, 1 nothing answered, 2 it cannot be done as asked."""
+    with Ending() as ending:
+        return _run(request, ending)
+
+
+def _run(request: Request, ending: Ending) -> int:
     device = f"/dev/i2c-{request.bus}" if request.bus is not None and re.fullmatch("[0-9]+", request.bus) else request.bus
     try:
         i2c, uarts = _places(device, request)
@@ -54,11 +56,11 @@ def run(request: Request) -> int:
         print(f"cruisers sense: {_cannot_open(device, error)}", file=sys.stderr)
         return 2
     try:
-        _follow(parts, request)
+        _follow(parts, request, ending)
         if request.json:
             print(json.dumps(as_json(device, parts, _now_ms())), flush=True)
         else:
-            Console(width=_width()).print(table(parts, _now_ms()))
+            Console(width=width()).print(table(parts, _now_ms()))
     except OSError as error:  # trouble of a bus or a port is its part's state: this is the output's
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  what is left of it would be written again at the end
         print(f"cruisers sense: cannot write: {error.strerror}", file=sys.stderr)
@@ -108,24 +110,12 @@ def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def _width() -> int:
-    """The terminal's width where there is one, but no more than the table needs."""
-    return (min(WIDTH, Console().width) if sys.stdout.isatty() else WIDTH) - SPARE
-
-
-def _follow(parts: list[Part], request: Request) -> None:
+def _follow(parts: list[Part], request: Request, ending: Ending) -> None:
     """Turns of all parts until it is time to end."""
-    ending = False
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        nonlocal ending
-        ending = True
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     begin = time.monotonic()
     quiet = request.once or request.json
     patience = request.seconds if request.seconds is not None else ONCE_PATIENCE if quiet else float("inf")
-    console = Console(width=_width())
+    console = Console(width=width())
     live = Live(console=console, auto_refresh=False, transient=True) if not quiet else None  # what it said last is printed whole at the end
     shown = 0.0
     try:
@@ -133,7 +123,7 @@ def _follow(parts: list[Part], request: Request) -> None:
             part.start(_now_ms())
         if live is not None:
             live.start()
-        while not ending and time.monotonic() - begin < patience:
+        while not ending.wished and time.monotonic() - begin < patience:
             turn(parts, _now_ms)
             if quiet and request.seconds is None and all(part.settled for part in parts):
                 break
@@ -146,8 +136,6 @@ def _follow(parts: list[Part], request: Request) -> None:
     finally:
         if live is not None:
             live.stop()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- what is shown
@@ -166,7 +154,7 @@ def table(parts: Iterable[Part], now_ms: int, height: int | None = None) -> Rend
             said.append((_headline(part, now_ms), _values(part) if part.values and part.state != "failed" else None))
     ends = [Text(f"absent: {', '.join(absent)}", style="bright_black")] if absent else []
     rows = [values.row_count if values is not None else 0 for _, values in said]
-    room = None if height is None else height - len(said) - sum(len(end.wrap(Console(), _width())) for end in ends)
+    room = None if height is None else height - len(said) - sum(len(end.wrap(Console(), width())) for end in ends)
     if room is not None and sum(rows) > room:
         ends.append(Text("a higher window shows all values", style="bright_black"))
         room -= 1
@@ -183,7 +171,7 @@ def _headline(part: Part, now_ms: int) -> Text:
     age = part.age_ms(now_ms)
     place = part.place.shown if len(part.place.shown) <= PLACE_WIDTH else f"…{part.place.shown[1 - PLACE_WIDTH :]}"
     line = Text(f"{part.place.part:<9} {place:<6} ", style="bold")
-    line.append(part.state, style=_COLOURS[part.state])
+    line.append(part.state, style=COLOURS[part.state])
     if part.reason:
         line.append(f" ({part.reason})", style="not bold")
     line.append(f"  {age / 1000:.1f} s ago" if age is not None else "  no sample yet", style="not bold bright_black")
@@ -195,49 +183,15 @@ def _values(part: Part) -> Table:
     grid.add_column(min_width=23, no_wrap=True)
     grid.add_column(justify="right", min_width=30, no_wrap=True)
     grid.add_column(style="bright_black", no_wrap=True, overflow="ellipsis")
-    for group in _groups(part.values):
-        values = [part.values[quantity] for quantity in group]
-        reasons = list(dict.fromkeys(value for value in values if isinstance(value, str)))
-        unit = BY_ID[group[0]].display.unit
-        if len(reasons) == 1 and all(isinstance(value, str) for value in values):
-            text = Text(reasons[0], style="yellow")
-        else:
-            text = Text(f"{' '.join(_shown(quantity, part.values[quantity]) for quantity in group)} {unit}")
-        grid.add_row(f"  {_label(group)}", text, _raw([part.raw[quantity] for quantity in group]))
+    for group in groups(part.values):
+        grid.add_row(f"  {label(group)}", of_group(group, part.values), _raw([part.raw[quantity] for quantity in group]))
     return grid
-
-
-def _shown(quantity: str, value: float | str) -> str:
-    row = BY_ID[quantity]
-    return "-" if isinstance(value, str) else f"{row.display.shown(value):.{row.decimals}f}"
 
 
 def _raw(numbers: list[str]) -> str:
     """The chip's own numbers: a float of the SPS30 as people read it, a message's bytes cut short, every other number as it is."""
     text = " ".join(f"{float(number):.4g}" if "." in number else number for number in numbers)
     return text if len(text) <= RAW_WIDTH else f"{text[: RAW_WIDTH - 1]}…"
-
-
-def _groups(quantities: Iterable[str]) -> list[list[str]]:
-    """Quantities that share a line: the axes of a vector, the sizes of particles."""
-    groups: dict[str, list[str]] = {}
-    for quantity in quantities:
-        key = re.sub(r"_[xyz]$", "", quantity)
-        key = re.sub(r"^(pm|particles_above_|particles_)\d.*$", r"\1", key)
-        groups.setdefault(key, []).append(quantity)
-    return list(groups.values())
-
-
-def _label(group: list[str]) -> str:
-    """The name of the first, with what the others differ in: "Acceleration X Y Z", "Particles < 0.5-10 µm"."""
-    names = [BY_ID[quantity].name for quantity in group]
-    if len(names) == 1:
-        return names[0]
-    stem = re.match(r"^(PM|Particles . |.* )", names[0])
-    start = stem.end() if stem else 0
-    if names[0].endswith(" µm"):
-        return f"{names[0].removesuffix(' µm')}-{names[-1][start:]}"
-    return names[0][:start] + " ".join(name[start:] for name in names)
 
 
 def as_json(device: str | None, parts: Iterable[Part], now_ms: int) -> dict[str, Any]:
@@ -248,13 +202,8 @@ def as_json(device: str | None, parts: Iterable[Part], now_ms: int) -> dict[str,
         age = part.age_ms(now_ms)
         values: dict[str, dict[str, Any]] = {}
         for quantity, value in part.values.items():
-            row = BY_ID[quantity]
-            entry: dict[str, Any] = {"raw": part.raw[quantity]}
-            if part.state == "failed" or isinstance(value, str):
-                entry["reason"] = value if isinstance(value, str) else part.reason
-            else:
-                entry |= {"value": value, "unit": row.unit, "shown": f"{_shown(quantity, value)} {row.display.unit}"}
-            values[quantity] = entry
+            said = part.reason if part.state == "failed" and not isinstance(value, str) else value
+            values[quantity] = {"raw": part.raw[quantity], **as_json_value(quantity, said)}
         found.append(
             {
                 "part": part.place.part,
