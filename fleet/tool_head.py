@@ -1,6 +1,6 @@
 """`cruisers head`: what a technician does with a head that is in a truck: look at it, and bring it up to date.
 
-The commands' work is in the gateway, which does the same without him; here is what a technician's machine adds: it finds the board on USB."""
+The commands' work is in the gateway, which does the same without him; a technician's machine finds the board on USB, too."""
 
 import typer
 

@@ -129,7 +129,8 @@ def test_output_that_cannot_be_written_is_one_line(how: str) -> None:
 def test_the_live_table_ends_in_order_with_ctrl_c_however_often_it_comes(tmp_path: Path) -> None:
     shown, ended = tmp_path / "shown", tmp_path / "ended"
     typing = f"until grep -qs Humidity {shown}; do sleep 0.05; done; for time in 1 2 3; do printf '\\003'; sleep 0.02; done"
-    program = f"({typing}) | script -qefc 'exec cruisers sense --bus 1' {shown}; echo $? > {ended}"  # a terminal of its own, without a shell that Ctrl-C ends first
+    # A terminal of its own. `exec`: dash would stay in front of the program, and end with 130 by the same Ctrl-C.
+    program = f"({typing}) | script -qefc 'exec cruisers sense --bus 1' {shown}; echo $? > {ended}"
     done = cruisers("sim", "run", "--i2c", "1", "--chips", "sht45", "--", "sh", "-c", program, TERM="xterm")
     last = done.stdout.rpartition("\x1b[?25h")[2]  # the cursor shows again: what follows stays on the screen
     assert "Humidity" in last and "Traceback" not in done.stdout + done.stderr
