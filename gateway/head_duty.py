@@ -5,8 +5,10 @@ quantities as a plausible number from a frame with a right CRC. Nothing is ackno
 its ring for the gateway. A GNSS receiver needs to answer, not to see the sky."""
 
 import contextlib
+import errno
 import json
 import struct
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ import serial
 
 from firmware import frames
 from gateway.convert import QUANTITIES, BadSample, Converter, split_payload
-from gateway.head_repl import LineError
+from gateway.head_repl import BusyError, LineError
 
 HELLO_S = 0.4
 SELF_TEST_S = 60.0  # the particle sensor's fan is at speed after 30
@@ -50,7 +52,8 @@ class _Heard:
 
 
 class Duty:
-    """The serial line of a head that runs its program. LineError if the port cannot be used; use it as a context."""
+    """The serial line of a head that runs its program. LineError if the port cannot be used, BusyError if another process has it; use it as
+    a context."""
 
     def __init__(self, port: str) -> None:
         with _port_errors():
@@ -69,7 +72,7 @@ class Duty:
         self._ask()
         until = time.monotonic() + limit_s
         while time.monotonic() < until:
-            for frame in self._frames():
+            for frame in self.listen():
                 if frame.type == frames.HELLO:
                     return _json(frame.payload)
         return None
@@ -90,7 +93,7 @@ class Duty:
             if time.monotonic() - asked > _ASK_EVERY_S:  # so that the head knows that somebody reads
                 asked = time.monotonic()
                 self.command(frames.PING)
-            for frame in self._frames():
+            for frame in self.listen():
                 _hear(frame, heard, convert)
             passed = sum(not _lacks(sensor, one) for sensor, one in heard.items())
             told(passed, len(heard))
@@ -102,7 +105,13 @@ class Duty:
     def _ask(self) -> None:
         self.command(frames.HELLO_REQUEST)
 
-    def _frames(self) -> "list[frames.Frame]":
+    @property
+    def bad(self) -> int:
+        """Frames so far that did not decode."""
+        return self._decoder.bad
+
+    def listen(self) -> "list[frames.Frame]":
+        """The frames that came whole since it was called last; waits at most _READ_S. LineError."""
         with _port_errors():
             data = self._port.read(max(1, self._port.in_waiting))
         return self._decoder.feed(data)
@@ -156,5 +165,6 @@ def _lacks(sensor: str, one: _Heard) -> str:
 def _port_errors() -> Iterator[None]:
     try:
         yield
-    except (serial.SerialException, OSError) as error:
-        raise LineError(f"{type(error).__name__}: {error}") from error
+    except (serial.SerialException, OSError, termios.error) as error:  # pyserial lets termios.error through: a port that just went
+        kind = BusyError if getattr(error, "errno", None) == errno.EAGAIN else LineError  # EAGAIN: its lock
+        raise kind(f"{type(error).__name__}: {error}") from error

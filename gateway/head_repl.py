@@ -6,7 +6,7 @@ mpremote verifies nothing: one flipped byte on the line gave exit code 0 and a w
 - every piece of code goes with its CRC-32, which the unit checks before it runs it (`_CHECKED`), and every answer comes back with one;
 - a file is written beside its name, its SHA-256 is computed on the unit from what the flash gives back, and only then it is renamed;
 - every read, write and wait ends at the deadline of `limit`: mpremote alone waits for ever where the expected text never comes. The
-  process that runs a session has a time limit of its own beside that (fleet/flash_many.py).
+  process that runs a session has a time limit of its own beside that (gateway/head_process.py).
 
 What one flipped byte can still do is spoil the helper functions themselves: then a hash or an answer is wrong, and the caller's last look
 at the whole flash (`tree`) refuses the unit.
@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import struct
+import termios
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -92,6 +93,10 @@ transport_serial.print = lambda *_: None  # it prints what it did not expect, in
 
 class LineError(Exception):
     """The line or the unit at its end did not do what it should; one line says what."""
+
+
+class BusyError(LineError):
+    """The port is another process's now."""
 
 
 class _Deadline:
@@ -206,7 +211,7 @@ class Repl:
         """A hard reset: the port vanishes, so nothing can be answered."""
         source = b"import time, machine\ntime.sleep_ms(50)\nmachine.reset()"
         self._port.until = time.monotonic() + _REPL_S
-        with contextlib.suppress(TransportError, serial.SerialException, OSError, struct.error, LineError):
+        with contextlib.suppress(TransportError, serial.SerialException, OSError, termios.error, struct.error, LineError):
             self._transport.exec_raw_no_follow(source)
         time.sleep(RESET_S)
         self.close()
@@ -222,5 +227,5 @@ def _line_errors() -> Iterator[None]:
     """Everything that mpremote and the port may throw when bytes are lost or wrong, as LineError."""
     try:
         yield
-    except (TransportError, serial.SerialException, OSError, struct.error, ValueError, AssertionError) as error:
+    except (TransportError, serial.SerialException, OSError, termios.error, struct.error, ValueError, AssertionError) as error:
         raise LineError(f"{type(error).__name__}: {error}") from error

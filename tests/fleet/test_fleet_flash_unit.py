@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from flash_rig import PARTS, plan, program, units
 
-from fleet import flash_build, flash_unit
+from fleet import flash_build
 from fleet.flash_unit import Plan, Proof, UnitError, run
 from fleet.passport import Folder
-from gateway import head_duty, head_repl
+from gateway import head_duty, head_reach, head_repl
 from sim.unit import Trouble, Unit
 
 
@@ -23,7 +23,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_repl, "CALL_S", 1.0)
     monkeypatch.setattr(head_repl, "LONG_CALL_S", 3.0)
     monkeypatch.setattr(head_duty, "SELF_TEST_S", 5.0)
-    monkeypatch.setattr(flash_unit, "REACH_S", 5.0)
+    monkeypatch.setattr(head_reach, "REACH_S", 5.0)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_sensor_that_is_not_well_is_named_and_the_unit_gets_no_proof(
 
 
 def test_a_port_where_nobody_answers_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flash_unit, "REACH_S", 0.5)
+    monkeypatch.setattr(head_reach, "REACH_S", 0.5)
     began = time.monotonic()
     with pytest.raises(UnitError, match="not reached: no such port"):
         run(Plan(str(tmp_path / "port"), "truck-001", program("1.0.0"), {}, tmp_path))

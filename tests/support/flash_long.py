@@ -17,9 +17,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from flash_rig import plan, program, units  # noqa: E402
 
-from fleet import flash_many, flash_unit  # noqa: E402
+from fleet import flash_many  # noqa: E402
 from fleet.flash_unit import UnitError, run  # noqa: E402
-from gateway import head_duty, head_repl  # noqa: E402
+from gateway import head_duty, head_reach, head_repl  # noqa: E402
 from sim.unit import Trouble, Unit  # noqa: E402
 
 AT_ONCE = 4
@@ -30,7 +30,7 @@ FIRST_BYTES = 17_000  # a first installation sends so many more: the board's own
 def _impatient() -> None:
     head_repl.CALL_S = 2.0
     head_repl.LONG_CALL_S = 6.0
-    flash_unit.REACH_S = 8.0
+    head_reach.REACH_S = 8.0
     head_duty.SELF_TEST_S = 8.0
 
 
