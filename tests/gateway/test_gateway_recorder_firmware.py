@@ -22,7 +22,7 @@ TIME_ERROR_S = 0.03  # of any sample on a busy machine; a mistake in numbering o
 
 
 @pytest.mark.timeout(150)
-def test_every_sample_of_every_chip_is_in_the_file_once_though_the_recorder_is_killed_and_the_head_unplugged_for_15_s(tmp_path: Path) -> None:
+def test_every_sample_is_in_the_file_once_though_the_recorder_is_killed_and_the_head_unplugged_for_15_s(tmp_path: Path) -> None:
     middle = {quantity.id: (quantity.low + quantity.high) / 2 for quantity in TABLE}
     middle |= {f"magnetic_field_{axis}": 30e-6 for axis in "xyz"} | {"uva": 40.0, "uvb": 2.0, "uvc": 0.1}
     made: dict[str, list[tuple[int, dict[str, float]]]] = {}
