@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from cryptography import x509
 
 from fleet.provision_files import File, Hub, bundle
+from fleet.provision_head import NO_KEYS, Keys
 from fleet.provision_plan import BadPlan, Plan
 from hub import changes, rights, running
 from sox import carsensor
@@ -41,13 +42,15 @@ class Asked(NamedTuple):
 
 
 class Made(NamedTuple):
-    """One truck: its folder, whether its account is new, the first fleet's devices it writes, how many files."""
+    """One truck: its folder, whether its account is new, the first fleet's devices it writes, how many files, the unit of its head (None:
+    it has no head, or nobody has flashed it)."""
 
     truck: str
     folder: Path
     new_account: bool
     devices: list[str]
     files: int
+    unit: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -87,8 +90,9 @@ def _is_no_address_for_trucks(host: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def provision(plans: Sequence[Plan], asked: Asked, base: Mapping[str, Any], out: Path) -> Outcome:
-    """Do it all; raises BadPlan (nothing was made), HubError or OSError (run it again)."""
+def provision(plans: Sequence[Plan], asked: Asked, base: Mapping[str, Any], out: Path, keys: Mapping[str, Keys]) -> Outcome:
+    """Do it all, with the keys of each truck's head (fleet/provision_head.py); raises BadPlan (nothing was made), HubError or OSError
+    (run it again)."""
     hub = find_hub(asked)
     _check(plans, hub, base, asked.home, out)
     new, devices = asyncio.run(_tell_hub(plans, asked.home))
@@ -96,9 +100,12 @@ def provision(plans: Sequence[Plan], asked: Asked, base: Mapping[str, Any], out:
     made = []
     try:
         for plan in plans:
-            files = bundle(plan, hub, base, (asked.home / "secrets" / plan.truck).read_bytes())
+            of_head = keys.get(plan.truck, NO_KEYS)
+            files = bundle(plan, hub, base, (asked.home / "secrets" / plan.truck).read_bytes(), of_head)
             _write(_beside(out / plan.truck, "new"), files)
-            made.append(Made(plan.truck, out / plan.truck, plan.truck in new, devices.get(plan.truck, []), len(files)))
+            made.append(
+                Made(plan.truck, out / plan.truck, plan.truck in new, devices.get(plan.truck, []), len(files), of_head.unit or None)
+            )
     except BaseException:
         for plan in plans:
             shutil.rmtree(_beside(out / plan.truck, "new"), ignore_errors=True)

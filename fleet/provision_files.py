@@ -13,6 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fleet import provision_inputs
+from fleet.provision_head import IMAGE_KEYS, NO_KEYS, UNIT_KEY, Keys
 from fleet.provision_plan import BadPlan, Camera, Plan
 from fleet.provision_toml import to_toml
 from gateway.config import ConfigError, load
@@ -36,6 +38,9 @@ WITH_GPSD = {
     f"{UNITS}/chrony.service.d/cruisers.conf": "chrony.service.conf",
 }
 WITH_PPS = {"etc/cruisers/chrony-pps.conf": "chrony-pps.conf"}
+HEAD_UPDATE = tuple(f"cruisers-head-update.{kind}" for kind in ("service", "path", "timer"))
+WITH_HEAD = {f"{UNITS}/{name}": name for name in HEAD_UPDATE}
+WITH_HEAD_WANTS = (f"{UNITS}/paths.target.wants/{HEAD_UPDATE[1]}", f"{UNITS}/timers.target.wants/{HEAD_UPDATE[2]}")
 DEBIANS = ("etc/default/gpsd",)  # not ours to remove
 RULES = "etc/udev/rules.d/70-cruisers.rules"
 PPS_LINE = "dtoverlay=pps-gpio,gpiopin=18"
@@ -72,7 +77,7 @@ def read_base(path: Path) -> dict[str, Any]:
     return base
 
 
-def truck_toml(plan: Plan, hub: Hub, base: Mapping[str, Any]) -> bytes:
+def truck_toml(plan: Plan, hub: Hub, base: Mapping[str, Any], keys: Keys) -> bytes:
     """The truck's configuration, as gateway/config.py reads it; raises BadPlan with the row where it refuses."""
     table: dict[str, Any] = {
         "name": plan.truck,
@@ -82,11 +87,16 @@ def truck_toml(plan: Plan, hub: Hub, base: Mapping[str, Any]) -> bytes:
         **base,
     }
     if plan.head:
-        table["head"] = {"port": HEAD_PORT}
+        table["head"] = {"port": HEAD_PORT} | ({"unit_key": f"/{UNIT_KEY}"} if keys.unit_key else {})
+        if keys.image_keys:
+            table["head"]["image_keys"] = [f"/{path}" for path in IMAGE_KEYS[: len(keys.image_keys)]]
     if plan.gps != "none":
         table["gpsd"] = {"device": GPS_PORT}
     try:
         table["cameras"] = [_camera(camera, base) for camera in plan.cameras]
+        inputs = provision_inputs.table(plan.inputs, table.pop("inputs", {}))
+        if inputs is not None:
+            table["inputs"] = inputs
         if plan.carsensor is not None:
             table["uplink"] = {**base.get("uplink", {}), "carsensor": plan.carsensor}
         text = to_toml(table)
@@ -128,13 +138,21 @@ def rules(plan: Plan) -> str:
     return _filled("70-cruisers.rules.template", TRUCK=plan.truck, HEAD=head, GPS=gps, CAMERAS="\n".join(cameras) or "# none")
 
 
-def bundle(plan: Plan, hub: Hub, base: Mapping[str, Any], password: bytes) -> dict[str, File]:
+def bundle(plan: Plan, hub: Hub, base: Mapping[str, Any], password: bytes, keys: Keys = NO_KEYS) -> dict[str, File]:
     """All files of the truck's folder, by path; raises BadPlan."""
-    used = {**ALWAYS, **(WITH_GPSD if plan.gps != "none" else {}), **(WITH_PPS if plan.pps else {})}
+    used = {
+        **ALWAYS,
+        **(WITH_HEAD if plan.head else {}),
+        **(WITH_GPSD if plan.gps != "none" else {}),
+        **(WITH_PPS if plan.pps else {}),
+    }
     tree = {path: File(PLAIN, _unit(name).encode()) for path, name in used.items()}
     tree[RULES] = File(PLAIN, rules(plan).encode())
     tree[CA_FILE] = File(PLAIN, hub.ca)
-    tree[TRUCK_TOML] = File(PLAIN, truck_toml(plan, hub, base))
+    tree[TRUCK_TOML] = File(PLAIN, truck_toml(plan, hub, base, keys))
+    if keys.unit_key:
+        tree[UNIT_KEY] = File(SECRET, keys.unit_key)
+    tree.update({path: File(PLAIN, key) for path, key in zip(IMAGE_KEYS, keys.image_keys, strict=False)})
     tree[PASSWORD_FILE] = File(SECRET, password)
     files = {f"files/{path}": file for path, file in tree.items()}
     files["install.sh"] = File(PROGRAM, _install(plan, tree).encode())
@@ -144,14 +162,17 @@ def bundle(plan: Plan, hub: Hub, base: Mapping[str, Any], password: bytes) -> di
 
 
 def _install(plan: Plan, tree: Mapping[str, File]) -> str:
-    absent = sorted(({*WITH_GPSD, *WITH_PPS} - set(DEBIANS)) - set(tree))
+    optional = {*WITH_GPSD, *WITH_PPS, *WITH_HEAD, UNIT_KEY, *IMAGE_KEYS, *(() if plan.head else WITH_HEAD_WANTS)}
+    absent = sorted((optional - set(DEBIANS)) - set(tree))
+    boot = [*([PPS_LINE] if plan.pps else []), *(provision_inputs.overlay(name) for name in plan.inputs)]
     return _filled(
         "install.sh.template",
         TRUCK=plan.truck,
         GPSD="yes" if plan.gps != "none" else "no",
+        HEAD="yes" if plan.head else "no",
         PUTS="\n".join(f'  "$1" 0{file.mode:o} {path}' for path, file in sorted(tree.items())),
         DROPS="\n".join(f'  "$1" {path}' for path in absent) or "  :",
-        BOOT=f"  boot_line {PPS_LINE}" if plan.pps else "  : # nothing for config.txt",
+        BOOT="\n".join(boot),
     )
 
 

@@ -1,12 +1,13 @@
 """What is fitted in which truck: one row of the fleet's list (fleet.csv), or the command line's.
 
-    truck,carsensor,cameras,head,gps,pps
-    truck-001,1,front,usb,usb,yes
-    truck-002,,front@1-1.2 rear@1-1.3,usb,ttyAMA0,no
+    truck,carsensor,cameras,head,gps,pps,inputs
+    truck-001,1,front,usb,usb,yes,bookmark lid ignition
+    truck-002,,front@1-1.2 rear@1-1.3,usb,ttyAMA0,no,
 
 Only `truck` is needed; an empty cell and an absent column mean the default. `cameras`, separated by blanks: NAME (the only USB camera),
 NAME@PORT (the USB camera at this port, as the kernel names it: `ls /sys/bus/usb/devices`), NAME=ADDRESS (an MJPEG stream, or a device).
 `head`: usb or none. `gps`: usb, none, or the kernel's name of a serial port. `pps`: whether its pulse is wired to GPIO18 (yes, no).
+`inputs`, separated by blanks: the switches that are wired to the Pi's pins (bookmark, lid, ignition: hardware.md).
 
 All that is wrong in a list is found before anything is made, with the numbers of its lines.
 """
@@ -17,11 +18,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fleet.provision_inputs import SWITCHES
 from gateway.config import MOST_CAMERAS
 from hub.accounts import check_trucks
 from hub.errors import HubError
 
-COLUMNS = ("truck", "carsensor", "cameras", "head", "gps", "pps")
+COLUMNS = ("truck", "carsensor", "cameras", "head", "gps", "pps", "inputs")
 MOST_CARSENSOR = 999
 _CAMERA = re.compile(r"(?P<name>[a-z0-9_-]{1,32})(?:@(?P<port>\d+-\d+(?:\.\d+)*)|=(?P<source>https?://\S+|/dev/\S+))?")
 _TTY = re.compile(r"tty[A-Za-z]{1,8}\d{1,3}")
@@ -53,6 +55,7 @@ class Plan(NamedTuple):
     head: bool = True
     gps: str = "usb"
     pps: bool = False
+    inputs: tuple[str, ...] = ()
 
 
 def plan(cells: Mapping[str, str], where: str = "") -> Plan:
@@ -81,9 +84,14 @@ def plan(cells: Mapping[str, str], where: str = "") -> Plan:
         wrong.append(f"pps {pps!r} is not yes or no")
     if pps == "yes" and gps == "none":
         wrong.append("pps without gps: gpsd says which second a pulse begins")
+    inputs = take("inputs", "").split()
+    wrong += [f"input {one!r} is not one of {', '.join(SWITCHES)}" for one in inputs if one not in SWITCHES]
+    if len(set(inputs)) < len(inputs):
+        wrong.append(f"an input stands twice: {' '.join(inputs)}")
     if wrong:
         raise BadPlan(*wrong)
-    return Plan(truck, where or truck, int(number) if number else None, cameras, head == "usb", gps, pps == "yes")
+    fitted = tuple(name for name in SWITCHES if name in inputs)
+    return Plan(truck, where or truck, int(number) if number else None, cameras, head == "usb", gps, pps == "yes", fitted)
 
 
 def _cameras(text: str, wrong: list[str]) -> tuple[Camera, ...]:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fleet import provision_head
 from fleet.provision import Asked, Outcome, provision
 from fleet.provision_files import read_base
 from fleet.provision_plan import BadPlan, Plan, plan, read_fleet
@@ -16,6 +17,7 @@ from hub.control import default_home
 from hub.errors import HubError
 
 BAD_INPUT = 2
+SHOWN = 3  # trucks of a city, in one line
 
 
 def command(
@@ -33,20 +35,28 @@ def command(
     head: Annotated[str, typer.Option(help="usb or none.")] = "usb",
     gps: Annotated[str, typer.Option(help="usb, none, or a serial port such as ttyAMA0.")] = "usb",
     pps: Annotated[bool, typer.Option("--pps", help="The receiver's pulse is wired to GPIO18.")] = False,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", metavar="NAME", help="A switch on its pin: bookmark, lid, ignition; may be repeated.")
+    ] = None,
+    passports: Annotated[Path | None, typer.Option(metavar="DIR", help="Passports and unit keys, as cruisers flash wrote them.")] = None,
+    image_key: Annotated[
+        list[Path] | None, typer.Option(metavar="PEM", help="Public key whose images the head may get; may be repeated.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text for people.")] = False,
 ) -> None:
     """Everything a truck's Pi needs, in a folder with an install.sh; its account and nodes on the hub. Runs on the hub's machine.
 
-    Example: cruisers provision truck-001 --camera front --pps --out pi --hub-host hub.city.example
+    Example: cruisers provision truck-001 --camera front --pps --input ignition --out pi --hub-host hub.city.example
     """
     cells = {
         "truck": truck or "", "carsensor": carsensor, "cameras": " ".join(camera or ()), "head": head, "gps": gps,
-        "pps": "yes" if pps else "no",
+        "pps": "yes" if pps else "no", "inputs": " ".join(inputs or ()),
     }  # fmt: skip
     try:
         plans = _plans(fleet, cells)
         asked = Asked((hub_home or default_home()).absolute(), hub_domain, hub_host, hub_port, ca)
-        outcome = provision(plans, asked, read_base(base) if base is not None else {}, out)
+        keys = provision_head.keys(plans, passports, image_key or [])
+        outcome = provision(plans, asked, read_base(base) if base is not None else {}, out, keys)
     except BadPlan as error:
         _refuse(*error.lines)
     except HubError as error:
@@ -57,6 +67,7 @@ def command(
         _print_json(outcome)
     else:
         _show(outcome, out)
+    _warn(keys, passports or provision_head.default_passports())
 
 
 def _plans(fleet: Path | None, cells: dict[str, str]) -> list[Plan]:
@@ -64,17 +75,32 @@ def _plans(fleet: Path | None, cells: dict[str, str]) -> list[Plan]:
         if not cells["truck"]:
             raise BadPlan("which truck? cruisers provision TRUCK, or --fleet fleet.csv")
         return [plan(cells)]
-    given = [name for name, default in (("truck", ""), ("carsensor", ""), ("cameras", ""), ("head", "usb"), ("gps", "usb"), ("pps", "no"))
+    given = [name for name, default in (("truck", ""), ("carsensor", ""), ("cameras", ""), ("head", "usb"), ("gps", "usb"), ("pps", "no"),
+             ("inputs", ""))
              if cells[name] != default]  # fmt: skip
     if given:
         raise BadPlan(f"--fleet says it all: {', '.join(given)} stand in its lines")
     return read_fleet(fleet)
 
 
+def _say(line: str) -> None:
+    print(f"cruisers provision: {line}", file=sys.stderr)
+
+
 def _refuse(*lines: str) -> None:
     for line in lines:
-        print(f"cruisers provision: {line}", file=sys.stderr)
+        _say(line)
     raise typer.Exit(BAD_INPUT)
+
+
+def _warn(keys: dict[str, provision_head.Keys], passports: Path) -> None:
+    """What was left out: the truck drives without it, but its head is a technician's alone."""
+    bare = [truck for truck, of_head in keys.items() if not of_head.unit]
+    if bare:
+        more = f" and {len(bare) - SHOWN} more" if len(bare) > SHOWN else ""
+        _say(f"no passport in {passports} names {', '.join(bare[:SHOWN])}{more}: flash the head, then run this again")
+    if any(of_head.unit and not of_head.image_keys for of_head in keys.values()):
+        _say("no --image-key: no truck will take an update for its head")
 
 
 def _print_json(outcome: Outcome) -> None:
@@ -91,9 +117,10 @@ def _show(outcome: Outcome, out: Path) -> None:
     table.add_column("truck", overflow="fold")
     table.add_column("account", no_wrap=True)
     table.add_column("also publishes as", overflow="fold")
+    table.add_column("head's unit", overflow="fold")
     table.add_column("files", justify="right", no_wrap=True)
     for one in outcome.made:
-        table.add_row(one.truck, "new" if one.new_account else "kept", ", ".join(one.devices) or "-", str(one.files))
+        table.add_row(one.truck, "new" if one.new_account else "kept", ", ".join(one.devices) or "-", one.unit or "-", str(one.files))
     Console().print(table)
     hub = outcome.hub
     print(f"\nHub {hub.domain} at {hub.host}, port {hub.port}")

@@ -9,19 +9,23 @@ import pytest
 
 from fleet.provision import _replace, _write
 from fleet.provision_files import Hub, bundle
+from fleet.provision_head import NO_KEYS, Keys
+from fleet.provision_inputs import SWITCHES, overlay
 from fleet.provision_plan import plan
 
 DUTIES = ("recorder", "uplink", "sweeper")
 SERVICES = [f"cruisers-{duty}.service" for duty in DUTIES]
+UPDATE = [f"cruisers-head-update.{kind}" for kind in ("path", "service", "timer")]
 HUB = Hub("cruisers.test", "hub.city.example", 5222, b"a certificate\n")
-FULL = {"truck": "truck-1", "cameras": "front", "pps": "yes", "carsensor": "7"}
+FULL = {"truck": "truck-1", "cameras": "front", "pps": "yes", "carsensor": "7", "inputs": "bookmark lid ignition"}
+KEYS = Keys("e6614c311b7d4f2a", b"k" * 32, (b"a key of images\n",))
 
 
 def made(folder: Path, **cells: str) -> Path:
     """The folder of a truck."""
     one = plan({**FULL, **cells})
     folder.mkdir(exist_ok=True)
-    _write(folder / f".{one.truck}.new", bundle(one, HUB, {}, b"a password"))
+    _write(folder / f".{one.truck}.new", bundle(one, HUB, {}, b"a password", KEYS if one.head else NO_KEYS))
     _replace(folder / one.truck)
     return folder / one.truck
 
@@ -44,12 +48,15 @@ def tree(root: Path) -> dict[str, object]:
     return found
 
 
+CONFIG = "arm_64bit=1\n[pi4]\nfoo=1\n"
+
+
 @pytest.fixture
 def root(tmp_path) -> Path:
     """A Pi's files, as far as install.sh looks at them."""
     there = tmp_path / "root"
     (there / "boot/firmware").mkdir(parents=True)
-    (there / "boot/firmware/config.txt").write_text("arm_64bit=1\n[pi4]\nfoo=1\n")
+    (there / "boot/firmware/config.txt").write_text(CONFIG)
     (there / "etc/default").mkdir(parents=True)
     (there / "etc/default/gpsd").write_text('USBAUTO="true"\n')
     return there
@@ -58,16 +65,56 @@ def root(tmp_path) -> Path:
 def test_a_second_run_leaves_the_same_tree_and_says_that_nothing_changed(root, tmp_path):
     truck = made(tmp_path / "out")
     code, said, _ = installed(truck, root)
-    assert code == 0 and said.endswith(f"truck-1: 18 changed under {root}\n") and "needs a reboot" in said
+    assert code == 0 and said.endswith(f"truck-1: 26 changed under {root}\n") and "needs a reboot" in said
     first = tree(root)
     assert installed(truck, root) == (0, f"install: truck-1: 0 changed under {root}\n", "")
     assert tree(root) == first
-    assert (root / "boot/firmware/config.txt").read_text().endswith("foo=1\n\n[all]\ndtoverlay=pps-gpio,gpiopin=18\n")
+    lines = ["dtoverlay=pps-gpio,gpiopin=18", *map(overlay, SWITCHES)]
+    assert (root / "boot/firmware/config.txt").read_text() == block(*lines)
     assert (root / "etc/default/gpsd.before-cruisers").read_text() == 'USBAUTO="true"\n'
-    assert (root / "etc/cruisers/hub.password").stat().st_mode & 0o777 == 0o600
+    for secret in ("hub.password", "unit.key"):
+        assert (root / "etc/cruisers" / secret).stat().st_mode & 0o777 == 0o600
     assert os.readlink(root / "usr/local/bin/cruisers") == "/opt/cruisers/.venv/bin/cruisers"
-    wanted = root / "etc/systemd/system/multi-user.target.wants"
-    assert sorted(os.listdir(wanted)) == [*sorted(SERVICES), "gpsd.service"]
+    wanted = {folder.name: sorted(os.listdir(folder)) for folder in (root / "etc/systemd/system").glob("*.wants")}
+    assert wanted == {
+        "multi-user.target.wants": [*sorted(SERVICES), "gpsd.service"], "paths.target.wants": UPDATE[:1], "timers.target.wants": UPDATE[2:],
+    }  # fmt: skip
+
+
+def block(*lines: str, before: str = CONFIG + "\n", after: str = "") -> str:
+    """config.txt with our block in it."""
+    ours = "".join(f"{line}\n" for line in ("# cruisers: install.sh made this, and makes it anew", "[all]", *lines, "# cruisers: end"))
+    return before + ours + after
+
+
+def test_the_block_in_config_txt_is_replaced_where_it_stands_and_no_pin_gets_two_overlays(root, tmp_path):
+    config = root / "boot/firmware/config.txt"
+    config.write_text(f"arm_64bit=1\n{overlay('ignition')}\r\nfoo=1\n")  # as hardware.md once had it done by hand
+    some = {"inputs": "ignition", "pps": "no"}
+    assert installed(made(tmp_path / "out", **some), root)[0] == 0
+    above = "arm_64bit=1\nfoo=1\n\n"
+    assert config.read_text() == block(overlay("ignition"), before=above)
+    with config.open("a") as more:
+        more.write("[pi5]\nbar=1\n")
+    assert installed(made(tmp_path / "out", **some), root)[1] == f"install: truck-1: 0 changed under {root}\n"
+    assert installed(made(tmp_path / "out", pps="no"), root)[0] == 0
+    assert config.read_text() == block(*map(overlay, SWITCHES), before=above, after="[pi5]\nbar=1\n")
+    assert installed(made(tmp_path / "out", pps="no", inputs=""), root)[0] == 0
+    assert config.read_text() == block(before=above, after="[pi5]\nbar=1\n")
+    config.write_text(config.read_text().replace("# cruisers: end\n", ""))
+    before = tree(root)
+    code, said, error = installed(made(tmp_path / "out"), root)
+    assert (code, said) == (2, "") and "by hand" in error and len(error.splitlines()) == 1 and tree(root) == before
+
+
+def test_a_machine_without_switches_and_pulse_keeps_its_config_txt(root, tmp_path):
+    config = root / "boot/firmware/config.txt"
+    config.write_text("no end of the line")
+    assert installed(made(tmp_path / "out", pps="no", inputs=""), root)[0] == 0
+    assert config.read_text() == "no end of the line"
+    config.unlink()
+    code, said, _ = installed(made(tmp_path / "out"), root)
+    assert code == 0 and "this machine needs in another way: dtoverlay=pps-gpio" in said
 
 
 def test_wherever_a_run_is_killed_the_next_one_ends_with_the_same_tree(root, tmp_path):
@@ -94,7 +141,7 @@ def test_wherever_a_run_is_killed_the_next_one_ends_with_the_same_tree(root, tmp
         assert installed(truck, root_of_step)[0] == 0 and tree(root_of_step) == tree(whole), step
 
 
-def test_a_truck_that_lost_its_receiver_loses_what_was_for_it(root, tmp_path):
+def test_a_truck_that_lost_its_receiver_or_its_head_loses_what_was_for_it(root, tmp_path):
     assert installed(made(tmp_path / "out"), root)[0] == 0
     bare = tmp_path / "bare"
     shutil.copytree(root, bare, symlinks=True)
@@ -102,6 +149,13 @@ def test_a_truck_that_lost_its_receiver_loses_what_was_for_it(root, tmp_path):
     assert set(tree(root)) - set(tree(bare)) == {
         "etc/systemd/system/gpsd.service.d/cruisers.conf", "etc/systemd/system/chrony.service.d/cruisers.conf",
         "etc/chrony/conf.d/cruisers.conf", "etc/cruisers/chrony-pps.conf", "etc/systemd/system/multi-user.target.wants/gpsd.service",
+    }  # fmt: skip
+    headless = tmp_path / "headless"
+    shutil.copytree(root, headless, symlinks=True)
+    assert installed(made(tmp_path / "out", head="none"), headless)[0] == 0
+    assert set(tree(root)) - set(tree(headless)) == {
+        *(f"etc/systemd/system/{unit}" for unit in UPDATE), "etc/systemd/system/paths.target.wants/cruisers-head-update.path",
+        "etc/systemd/system/timers.target.wants/cruisers-head-update.timer", "etc/cruisers/unit.key", "etc/cruisers/image-key.pem",
     }  # fmt: skip
 
 
@@ -166,7 +220,7 @@ def bare_machine(root) -> Path:
         pytest.skip("systemd is not installed: its judgement of the units is missing")
     shutil.copytree(units, root / "usr/lib/systemd/system", symlinks=True)
     (root / "lib").symlink_to("usr/lib")
-    for program in ("opt/cruisers/.venv/bin/python", "usr/sbin/gpsd", "bin/sh"):
+    for program in ("opt/cruisers/.venv/bin/python", "opt/cruisers/.venv/bin/cruisers", "usr/bin/test", "usr/sbin/gpsd", "bin/sh"):
         (root / program).parent.mkdir(parents=True, exist_ok=True)
         (root / program).write_text("#!/bin/sh\n")
         (root / program).chmod(0o755)
@@ -176,7 +230,7 @@ def bare_machine(root) -> Path:
 def test_systemd_finds_nothing_to_say_about_the_units(bare_machine, tmp_path):
     assert installed(made(tmp_path / "out"), bare_machine)[0] == 0
     there = [unit for unit in ("gpsd.service", "chrony.service") if (bare_machine / "usr/lib/systemd/system" / unit).exists()]
-    verify = ("systemd-analyze", "--man=no", f"--root={bare_machine}", "verify", *SERVICES, *there)
+    verify = ("systemd-analyze", "--man=no", f"--root={bare_machine}", "verify", *SERVICES, *UPDATE, *there)
     assert ran(*verify) == (0, "", "")
     for bad in ("ExecStart=/opt/nothing\n", "ProtectSystm=strict\n"):  # it does look
         with (bare_machine / "etc/systemd/system" / SERVICES[0]).open("a") as unit:
@@ -197,6 +251,20 @@ def test_a_unit_is_watched_and_shut_in(tmp_path, duty):
     assert ("PrivateDevices=yes" in text) == (duty != "recorder") and ("DeviceAllow=char-ttyACM rw" in text) == (duty == "recorder")
 
 
+def test_the_update_of_a_head_is_shut_in_as_the_recorder_and_waits_where_the_truck_works(tmp_path):
+    folder = made(tmp_path / "out") / "files/etc/systemd/system"
+    units = {unit: (folder / unit).read_text() for unit in (*SERVICES, *UPDATE)}
+    update = units["cruisers-head-update.service"].splitlines()
+    shut = {line for line in units["cruisers-recorder.service"].splitlines() if line.startswith(("Protect", "Restrict", "SystemCall"))}
+    assert shut - set(update) == {"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK"}
+    assert {"Type=oneshot", "SuccessExitStatus=3", "User=cruisers", "DeviceAllow=char-ttyACM rw", "NoNewPrivileges=yes"} <= set(update)
+    image = "/var/lib/cruisers/head.image"
+    program = f"ExecStart=/opt/cruisers/.venv/bin/cruisers head update {image} --config /etc/cruisers/truck.toml"
+    assert program in update and not [line for line in update if line.startswith(("Restart=", "Condition"))]
+    assert f"PathChanged={image}" in units["cruisers-head-update.path"].splitlines()  # PathExists= would look at it without end
+    assert "m cruisers dialout" in (tmp_path / "out/truck-1/files/etc/sysusers.d/cruisers.conf").read_text()
+
+
 LIVE = """
 set -eu
 mkdir -p {root}/usr/local
@@ -206,7 +274,7 @@ sh {truck}/install.sh; echo; mv {log} {log}.1
 sh {truck}/install.sh; mv {log} {log}.2
 : > /etc/cruisers/.unfinished
 sh {truck}/install.sh; mv {log} {log}.3
-stat -c '%U %a' /etc/cruisers/hub.password
+stat -c '%U %a' /etc/cruisers/hub.password /etc/cruisers/unit.key
 id -nG cruisers
 """
 
@@ -220,6 +288,9 @@ def test_on_the_machine_itself_it_makes_the_user_starts_the_services_and_a_secon
     for name in ("passwd", "group", "shadow", "gshadow", "nsswitch.conf"):
         if Path("/etc", name).exists():
             shutil.copy(Path("/etc", name), root / "etc" / name)
+    if Path("/etc/alternatives/awk").exists():
+        (root / "etc/alternatives").mkdir()
+        (root / "etc/alternatives/awk").symlink_to(Path("/etc/alternatives/awk").resolve())
     fakes, log = tmp_path / "fakes", tmp_path / "log"
     fakes.mkdir()
     python = root / "opt/cruisers/.venv/bin/python"
@@ -232,18 +303,18 @@ def test_on_the_machine_itself_it_makes_the_user_starts_the_services_and_a_secon
     truck = made(tmp_path / "out")
     code, said, error = ran("unshare", "--mount", "sh", "-c", LIVE.format(root=root, fakes=fakes, truck=truck, log=log))
     assert code == 0 and all(line.startswith("Creating ") for line in error.splitlines()), error
-    owner, groups = said.splitlines()[-2:]
-    assert owner == "cruisers 600" and set(groups.split()) == {"cruisers", "dialout", "video", "input", "i2c"}
+    *owners, groups = said.splitlines()[-3:]
+    assert owners == ["cruisers 600"] * 2 and set(groups.split()) == {"cruisers", "dialout", "video", "input", "i2c"}
     asked = [Path(f"{log}.{run}").read_text().splitlines() for run in (1, 2, 3)]
     order = [f"cruisers-{duty}.service" for duty in ("uplink", "recorder", "sweeper")]
     fresh = [
         "udevadm control --reload",
         "udevadm trigger --subsystem-match=tty --subsystem-match=video4linux --settle",
         "systemctl daemon-reload",
-        *(f"systemctl restart {unit}" for unit in ("chrony.service", "gpsd.service", *order)),
+        *(f"systemctl restart {unit}" for unit in ("chrony.service", "gpsd.service", *order, UPDATE[0], UPDATE[2])),
     ]
     assert asked[0] == fresh
-    assert asked[1] == [fresh[0], fresh[2], *(f"systemctl start {unit}" for unit in order)]
+    assert asked[1] == [fresh[0], fresh[2], *(f"systemctl start {unit}" for unit in (*order, UPDATE[0], UPDATE[2]))]
     assert asked[2] == fresh, "a run that broke off is taken up whole"
 
 

@@ -27,26 +27,27 @@ def test_a_list_as_a_spreadsheet_writes_it_is_read(tmp_path):
 
 
 def test_every_bad_line_is_told_with_its_number(tmp_path):
-    path = listed(tmp_path, """truck,carsensor,cameras,head,gps,pps
-truck-001,1,front,usb,usb,yes
-Truck_2,x,front rear,i2c,com3,maybe
-truck-003,1000,front@1-1.2 rear@1-1.2 front@1-1.3,,,
+    path = listed(tmp_path, """truck,carsensor,cameras,head,gps,pps,inputs
+truck-001,1,front,usb,usb,yes,lid bookmark
+Truck_2,x,front rear,i2c,com3,maybe,horn
+truck-003,1000,front@1-1.2 rear@1-1.2 front@1-1.3,,,,lid lid
 truck-004,,a=file b,usb
-truck-005,,a@1-1 b@1-2 c@1-3 d@1-4 e@1-5,,none,yes
-reader-map,1,,,,
-truck-001,,,,,
-,,front,,,
+truck-005,,a@1-1 b@1-2 c@1-3 d@1-4 e@1-5,,none,yes,
+reader-map,1,,,,,
+truck-001,,,,,,
+,,front,,,,
 """)  # fmt: skip
     with pytest.raises(BadPlan) as refused:
         read_fleet(path)
     said = [line.removeprefix(f"{path}:") for line in refused.value.lines]
     for line, words in [
         ("3", "truck name 'Truck_2'"), ("3", "carsensor 'x'"), ("3", "camera front: with 2"), ("3", "head 'i2c'"), ("3", "gps 'com3'"),
-        ("3", "pps 'maybe'"), ("4", "carsensor '1000'"), ("4", "one name: front"), ("4", "one place: 1-1.2"), ("5", "4 cells"),
-        ("6", "5 cameras"), ("6", "pps without gps"), ("7", "readers begin"), ("8", "truck-001 stands in line 2"), ("9", "no truck"),
+        ("3", "pps 'maybe'"), ("3", "input 'horn'"), ("4", "stands twice: lid lid"), ("4", "carsensor '1000'"),
+        ("4", "one name: front"), ("4", "one place: 1-1.2"), ("5", "4 cells"), ("6", "5 cameras"), ("6", "pps without gps"),
+        ("7", "readers begin"), ("8", "truck-001 stands in line 2"), ("9", "no truck"),
     ]:  # fmt: skip
         assert any(one.startswith(f"{line}: ") and words in one for one in said), (line, words, said)
-    assert len(said) == 15
+    assert len(said) == 17
 
 
 @pytest.mark.parametrize(("text", "said"), [
