@@ -28,7 +28,7 @@ help:
 	@echo "make soak                an hour of the head's life in virtual time with random faults; every sample accounted for, the heap flat"
 	@echo "make fuzz                10^6 register images and 10^6 byte streams into every driver"
 	@echo "make crash CUTS=1000     power cuts on a file system that forgets: a table; non-zero exit if anything acknowledged is lost (SEED, JSON=FILE)"
-	@echo "make brick               a head loses power at every operation of its flash while it is installed, updated, tried, rolled back (BYTES=3: more bytes)"
+	@echo "make brick               a head loses power at every operation of its flash while it is installed, updated, tried, rolled back (BYTES=all: every byte)"
 	@echo "make flash-long          simulated heads: a byte flipped, power cut, cable out while they are flashed; twenty at once"
 	@echo "make lock                new exact versions with hashes; make schemas: protobuf code from logbook/schemas"
 
@@ -130,10 +130,11 @@ crash: $(STAMP) debian-test
 	@PYTHONPATH=tests/support $(BIN)/python tests/support/crash.py $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json > "$(JSON)")
 	@CRASH_LONG=1 $(BIN)/pytest tests/crash
 
-# Every operation on the flash x {0, 1, half, all but 1} of its bytes: some five minutes.
+# Every operation on the flash x {0, 1, half, all but 1} of its bytes, of a small program and of the head's own (PROGRAM=small, head for one):
+# docs/updates.md has the times. BYTES=all cuts after every byte.
 .PHONY: brick
 brick: $(STAMP)
-	@PYTHONPATH=tests/support $(BIN)/python tests/support/brick.py $(if $(BYTES),--bytes $(BYTES)) $(if $(SEED),--seed $(SEED))
+	@PYTHONPATH=tests/support $(BIN)/python tests/support/brick.py $(if $(BYTES),--bytes $(BYTES)) $(if $(PROGRAM),--program $(PROGRAM)) $(if $(SEED),--seed $(SEED))
 
 # Simulated heads on the real MicroPython: a flipped byte, a cut, an unplugged cable in the middle of flashing; twenty of them at once.
 .PHONY: flash-long

@@ -1,16 +1,18 @@
 """A Pico's flash on the unix port: LittleFS on a file that stands for the chip, its power cut at any operation, and the board's start.
 
-    micropython pico_flash.py FLASH CUT BYTES HOST start|blank|FILE
+    micropython pico_flash.py FLASH CUT BYTES HOST start|blank|FILE [LOG]
 
 FLASH is a file of 352 blocks of 4096 bytes. CUT is the number of the operation (program or erase, from 0) that is cut after BYTES of its
 bytes ("half", "less": all but one); -1: none. Then the program ends without another byte. HOST is a folder that is seen as /host. `start`
 does what rp2's main.c does after a reset: `_boot.py` (mount; format where that fails, and say so), boot.py, main.py; `blank` formats; FILE
-is run like a raw REPL's input, after boot.py. The last line of the output is `#operations N`.
+is run like a raw REPL's input, after boot.py. The last line of the output is `#operations N`. LOG, if given, gets a record of every use of
+the flash before it happens: `<BII`: "r", "p" or "e" (read, program, erase), position, size; after a "p" the bytes that are programmed.
 
 As on the real chip a program only clears bits, and an erase sets them. Not imitated: bits of a half erased block that read now so, now
 so."""
 
 import gc
+import struct
 import sys
 
 import utime as _time  # beside this file stands a `time` for another purpose
@@ -26,14 +28,18 @@ class Off(BaseException):
 class Flash:
     """The chip, as rp2.Flash: reads any bytes, programs pages, erases blocks."""
 
-    def __init__(self, path, cut, part):
+    def __init__(self, path, cut, part, log):
         self._file = open(path, "r+b")  # noqa: SIM115  # until the power goes
+        self._log = open(log, "wb") if log else None  # noqa: SIM115
+        self._record = bytearray(1152 if log else 0)  # many records in one write: a start reads the flash a thousand times
+        self._recorded = 0
         self._cut = cut
         self._part = part
         self._on = True
         self.operations = 0
 
     def readblocks(self, block, buf, offset=0):
+        self._note(114, block * BLOCK + offset, len(buf))
         self._file.seek(block * BLOCK + offset)
         self._file.readinto(buf)
 
@@ -41,6 +47,7 @@ class Flash:
         if offset is None:
             self.ioctl(6, block)
             offset = 0
+        self._note(112, block * BLOCK + offset, len(buf), buf)
         end = self._power(len(buf))
         self._file.seek(block * BLOCK + offset)
         old = self._file.read(end)
@@ -53,9 +60,25 @@ class Flash:
         if operation == 5:
             return BLOCK
         if operation == 6:
+            self._note(101, argument * BLOCK, BLOCK)
             end = self._power(BLOCK)
             self._put(argument * BLOCK, b"\xff" * end, end == BLOCK)
         return 0
+
+    def _note(self, kind, position, size, data=b""):
+        if self._log and self._on:
+            if self._recorded + 9 + len(data) > len(self._record):
+                self.write_log()
+            struct.pack_into("<BII", self._record, self._recorded, kind, position, size)
+            self._recorded += 9
+            self._record[self._recorded : self._recorded + len(data)] = data
+            self._recorded += len(data)
+
+    def write_log(self):
+        """What was recorded is in the file."""
+        if self._log:
+            self._log.write(memoryview(self._record)[: self._recorded])
+            self._recorded = 0
 
     def _power(self, size):
         """How many of the operation's bytes are done."""
@@ -183,7 +206,7 @@ def run(path):
     return True
 
 
-flash = Flash(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+flash = Flash(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[6] if len(sys.argv) > 6 else "")
 what = sys.argv[5]
 host = sys.argv[4]
 sys.modules["machine"] = Machine
@@ -210,4 +233,5 @@ except SystemExit:
 except Exception as error:  # noqa: BLE001  # the REPL says them all
     sys.print_exception(error, sys.stdout)
     print("#REPL")
+flash.write_log()
 print("#operations", flash.operations)

@@ -4,25 +4,28 @@ import json
 from pathlib import Path
 
 import brick
+import brick_story
+import numpy
 import pytest
+from brick_cuts import flash_after, operations
 
 from firmware.boot_trial import Trial
 from firmware.wire import DEGRADED, OK
 from sim.pico import Pico
 
 SPARE_BYTES = 4000  # when the watchdog starts; running takes less than 1 kB of it
-CUTS = 3  # of each step, by chance
+CUTS = 1  # operations of each step, by chance, each cut after {0, 1, half, all but 1} of its bytes
 
 
 @pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> dict[str, brick.Step]:
-    return {step.name: step for step in brick.story(tmp_path_factory.mktemp("brick"))}
+def life(tmp_path_factory: pytest.TempPathFactory) -> dict[str, brick_story.Step]:
+    return {step.name: step for step in brick_story.story(tmp_path_factory.mktemp("brick"))}
 
 
 @pytest.fixture
-def updated(life: dict[str, brick.Step], tmp_path: Path) -> Pico:
+def updated(life: dict[str, brick_story.Step], tmp_path: Path) -> Pico:
     """A board with v1 good and v2 to be tried."""
-    return life["first start on trial"].before.copy(tmp_path / "updated.flash")
+    return life["first start"].before.copy(tmp_path / "updated.flash")
 
 
 def on(board: Pico, text: str) -> list[str]:
@@ -41,48 +44,59 @@ for slot in {slots!r}:
 """
 
 
-@pytest.mark.parametrize("name", ["first installation", "update", "confirmation", "start that falls back"])
+@pytest.mark.parametrize("name", ["installation", "update", "confirmation", "fall back"])
 def test_a_head_that_loses_power_starts_a_whole_version_and_the_next_run_completes(
-    life: dict[str, brick.Step], tmp_path: Path, name: str
+    life: dict[str, brick_story.Step], tmp_path: Path, name: str
 ) -> None:
     result = brick.run_step(life[name], tmp_path, only=CUTS)
-    assert result.bricks == [] and result.cuts == CUTS
+    assert result.bricks == [] and result.cuts == CUTS * len(brick.SHARES)
+
+
+@pytest.mark.parametrize("part", ["0", "1", "half", "less"])
+def test_the_flash_after_a_cut_follows_from_the_record_of_a_run(life: dict[str, brick_story.Step], tmp_path: Path, part: str) -> None:
+    step = life["rollback"]
+    board, uses = step.uses(tmp_path / "cut.flash", 1, part)
+    done = operations(uses)
+    assert len(done) == 2  # none is recorded after the cut
+    before = numpy.frombuffer(step.before.flash.read_bytes(), numpy.uint8)
+    count = {"0": 0, "1": 1, "half": done[1].size // 2, "less": done[1].size - 1}[part]
+    assert flash_after(before, done, 1, count).tobytes() == board.flash.read_bytes()
 
 
 def test_a_version_that_does_not_confirm_itself_falls_back_after_three_starts(updated: Pico) -> None:
-    assert [brick.running(updated.start())[1:] for _ in range(5)] == [("v2", True)] * 3 + [("v1", False)] * 2
+    assert [brick_story.running(updated.start())[1:] for _ in range(5)] == [("v2", True)] * 3 + [("v1", False)] * 2
 
 
 def test_a_confirmed_version_stays_and_can_be_rolled_back(updated: Pico) -> None:
-    assert brick.running(updated.start())[1:] == ("v2", True)
+    assert brick_story.running(updated.start())[1:] == ("v2", True)
     updated.run("confirm.py")
-    assert [brick.running(updated.start())[1:] for _ in range(4)] == [("v2", False)] * 4
+    assert [brick_story.running(updated.start())[1:] for _ in range(4)] == [("v2", False)] * 4
     updated.run("roll_back.py")
-    assert brick.running(updated.start())[1:] == ("v1", False)
+    assert brick_story.running(updated.start())[1:] == ("v1", False)
 
 
-def test_a_version_that_breaks_when_it_is_imported_resets_and_falls_back(life: dict[str, brick.Step], tmp_path: Path) -> None:
-    broken = brick.version_files("v3", "raise ValueError('broken')")
-    host = brick.host_folder(tmp_path / "host", "v3", "first", broken)
+def test_a_version_that_breaks_when_it_is_imported_resets_and_falls_back(life: dict[str, brick_story.Step], tmp_path: Path) -> None:
+    broken = brick_story.version_files("v3", "raise ValueError('broken')")
+    host = brick_story.host_folder(tmp_path / "host", "v3", "first", broken)
     board = Pico(life["update"].before.copy(tmp_path / "broken.flash").flash, host)
     assert board.run("update.py")[-1].startswith("#updated")
     for _ in range(3):
         said = board.start()
         assert "ValueError: broken" in said and said[-1] == "#reset", said
-    assert brick.running(board.start())[1:] == ("v1", False)
+    assert brick_story.running(board.start())[1:] == ("v1", False)
 
 
 @pytest.mark.parametrize("name", ["firmware/same.mpy", "manifest", "drivers/pad.mpy"])
 def test_one_bit_in_the_good_slot_starts_the_other_and_in_both_leads_into_maintenance(updated: Pico, name: str) -> None:
     updated.run("confirm.py")
-    good = brick.running(updated.start())[0]
+    good = brick_story.running(updated.start())[0]
     on(updated, DAMAGE.format(slots=good, name=name))
-    assert brick.running(updated.start())[1] == "v1"
+    assert brick_story.running(updated.start())[1] == "v1"
     on(updated, DAMAGE.format(slots="b" if good == "a" else "a", name=name))
     said = updated.start()
     assert any(line.startswith("no whole slot") for line in said) and said[-1] == "#waits", said
     assert updated.run("update.py")[-1].startswith("#updated")
-    assert brick.running(updated.start())[1] == "v2"
+    assert brick_story.running(updated.start())[1] == "v2"
 
 
 def test_what_no_manifest_lists_is_never_on_the_path(updated: Pico) -> None:
@@ -93,10 +107,10 @@ def test_what_no_manifest_lists_is_never_on_the_path(updated: Pico) -> None:
 
 def test_one_damaged_switch_record_leaves_the_other_and_two_leave_a_whole_slot(updated: Pico) -> None:
     on(updated, DAMAGE.format(slots=[""], name="").replace('slot + "/"', '"switch.0"'))
-    assert brick.running(updated.start())[1] in ("v1", "v2")
+    assert brick_story.running(updated.start())[1] in ("v1", "v2")
     for record in ("switch.0", "switch.1"):
         on(updated, f"with open('{record}', 'wb') as file: file.write(b'\\xff no record')")
-    assert brick.running(updated.start())[1] in ("v1", "v2")
+    assert brick_story.running(updated.start())[1] in ("v1", "v2")
 
 
 @pytest.mark.parametrize(
@@ -134,19 +148,19 @@ def test_maintenance_is_entered_once(updated: Pico) -> None:
     updated.run("confirm.py")
     on(updated, "from firmware import boot_duty\nboot_duty.mark()")
     assert updated.start()[-1] == "#waits"
-    assert brick.running(updated.start())[1] == "v2"
+    assert brick_story.running(updated.start())[1] == "v2"
 
 
 def test_the_head_itself_runs_from_a_slot_and_confirms_itself_with_what_memory_it_has(tmp_path: Path) -> None:
     """The longest list of parts, MicroPython's heap of 192 kB: 64-bit objects take twice the RP2040's room."""
-    files = brick.head_files()
-    host = brick.host_folder(tmp_path / "host", "0.1.0", "first", files)
+    files = brick_story.head_files()
+    host = brick_story.host_folder(tmp_path / "host", "0.1.0", "first", files)
     longest = ("icm20948", "bmp390", "sht45", "veml7700", "as7331", "sps30", "neo_m9n")
     (host / "parts.json").write_text(json.dumps([{"part": name} for name in longest]))
     board = Pico(tmp_path / "head.flash", host)
     board.blank()
     assert board.run("install.py") == ["#installed"]
-    brick.put_version(host, "0.1.1", {**files, "drivers/zz.mpy": files["drivers/__init__.mpy"]})
+    brick_story.put_version(host, "0.1.1", {**files, "drivers/zz.mpy": files["drivers/__init__.mpy"]})
     assert board.run("update.py")[-1] == "#updated a"
     for expected in ('"slot":"a on trial"', '"slot":"a"'):
         said = board.start()
@@ -187,4 +201,4 @@ def test_a_head_whose_file_system_cannot_be_mounted_is_formatted_and_can_be_inst
         flash.write(bytes(2 * 4096))
     assert updated.start() == ["#formatted", "#REPL"]
     assert updated.run("install.py") == ["#installed"]
-    assert brick.running(updated.start())[1:] == ("v2", False)
+    assert brick_story.running(updated.start())[1:] == ("v2", False)

@@ -17,8 +17,8 @@ def put(source, path):
 
 if "firmware" not in os.listdir():
     os.mkdir("firmware")
-for name in ("boot_switch", "slots", "boot_duty"):
-    put(f"/host/board/firmware/{name}.mpy", f"firmware/{name}.mpy")
+for name in sorted(os.listdir("/host/board/firmware")):
+    put(f"/host/board/firmware/{name}", f"firmware/{name}")
 put("/host/unit.key", "unit.key")
 put("/host/parts.json", "parts.json")
 

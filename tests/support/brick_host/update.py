@@ -1,5 +1,7 @@
 """What a tool does over the raw REPL to bring a version into the spare slot; the new version stands in /host/new."""
 
+import os
+
 from firmware import slots
 
 
@@ -26,8 +28,8 @@ def board(name):
 update = {}
 with open("/host/firmware_update.py") as text:
     exec(text.read(), update)
-for name in ("boot_switch", "slots", "boot_duty"):
-    board(f"firmware/{name}.mpy")
+for name in sorted(os.listdir("/host/board/firmware")):
+    board(f"firmware/{name}")
 slot = update["prepare"]()
 copy("/host/new/manifest", slot + "/manifest")
 update["begin"](slot)
