@@ -1,4 +1,4 @@
-"""`cruisers sim`: any program, or a whole fleet, on simulated trucks."""
+"""`cruisers sim`: any program, a whole fleet, or sensor heads on a desk, without hardware."""
 
 import sys
 from pathlib import Path
@@ -63,3 +63,27 @@ def sim_fleet(
     from sim import fleet as fleet_room
 
     raise typer.Exit(fleet_room.run(fleet_room.Options(trucks, seconds, most, late_s, seed, home), json_out))
+
+
+@app.command("head")
+def sim_head(
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the boards' flash there; the same folder, the same boards.")
+    ] = None,
+    link: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Where the serial port is found; of several with 1, 2, ... behind.")
+    ] = None,
+    units: Annotated[int, typer.Option(help="How many boards.")] = 1,
+    blank: Annotated[bool, typer.Option("--blank", help="Nothing but MicroPython on them: to try `cruisers flash`.")] = False,
+) -> None:
+    """Sensor heads on a desk without hardware: real MicroPython, a flash in a file, simulated chips. Until Ctrl-C.
+
+    Example: cruisers sim head --link /tmp/head --blank
+    """
+    from sim import desk
+
+    try:
+        desk.run(desk.Options(folder, link, units, blank))
+    except desk.DeskError as error:
+        print(f"cruisers sim head: {error}", file=sys.stderr)
+        raise typer.Exit(BAD_INPUT) from None

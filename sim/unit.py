@@ -1,11 +1,15 @@
 """A unit on a technician's desk: the real MicroPython, its flash a LittleFS in a file, its chips simulated, its USB serial a pty that can
-be pulled out, corrupted and cut.
+be pulled out, corrupted and cut. `cruisers sim head` (sim/desk.py) puts some there; sim/head.py is the head of a truck that drives, which
+runs one program without a flash.
 
 Between the program and the host stand two ptys and a thread that carries the bytes. It imitates what the unix port lacks of the board: byte
 0x03 interrupts a running program until kbd_intr(-1), and is data at a prompt; machine.reset() and a pulled plug make the port vanish and
 come back; Ctrl-D at the raw REPL is a soft reset. `Trouble` says what goes wrong at which byte of the line, counted both ways.
 
-Limits: the watchdog is armed but never bites here; ticks are those of sim/micropython."""
+The watchdog bites as the chip's does: nobody can stop it but a reset, and a soft reset is none. Bytes for a host that reads nothing wait.
+
+Limits: ticks are those of sim/micropython; a board in maintenance stays there, for its timer of ten minutes counts nothing; what the
+program cannot bring out it keeps, where the real USB stack loses it while nobody has the port open."""
 
 import contextlib
 import os
@@ -23,8 +27,10 @@ from pathlib import Path
 from logbook.quantities import TABLE, G
 from sim.busserver import BusServer
 from sim.chips.board import STANDARD, Board
+from sim.chips.faces import Source
 from sim.clock import Clock
 from sim.head import HEAP_KB, SHIM_KB
+from sim.plug import Plug
 
 BLOCK_BYTES = 4096
 BLOCKS = 352
@@ -35,9 +41,19 @@ _CTRL_C, _CTRL_D = 3, 4
 _RAW_BANNER = b"raw REPL; CTRL-B to exit"
 _TURN_MS = 50
 
-# A standing truck: the middle of every range, but for what would be implausible together.
-AIR = {quantity.id: (quantity.low + quantity.high) / 2 for quantity in TABLE}
-AIR |= {"acceleration_z": G, "uva": 40.0, "uvb": 2.0, "uvc": 0.1} | {f"magnetic_field_{axis}": 30e-6 for axis in "xyz"}
+# What the chips of a unit on a desk feel, SI units: a window, a level table, clean air. What the table does not name is 0.
+AIR = {quantity.id: max(0.0, quantity.low) for quantity in TABLE}
+AIR |= dict.fromkeys(("temperature", "temperature_imu", "temperature_barometer", "temperature_uv"), 297.15)
+AIR |= {"acceleration_z": G, "magnetic_field_x": 30e-6, "magnetic_field_y": -4e-6, "magnetic_field_z": -35e-6}
+AIR |= {"pressure": 101_325.0, "humidity": 48.0, "illuminance": 850.0, "uva": 4.0, "uvb": 0.2, "uvc": 0.1}
+AIR |= {"pm1": 7e-9, "pm2_5": 9e-9, "pm4": 10e-9, "pm10": 11e-9, "particle_size": 0.55e-6}
+AIR |= {f"particles_{size}": count * 1e6 for size, count in {"0_5": 50, "1": 60, "2_5": 62, "4": 62, "10": 63}.items()}
+AIR |= {f"particles_above_{size}": count * 1e6 for size, count in {"0_3": 35, "0_5": 12, "1": 2, "2_5": 0.3}.items()}
+
+
+def desk(t_us: int) -> dict[str, float]:
+    """AIR, whatever the time."""
+    return AIR
 
 
 @dataclass
@@ -52,12 +68,16 @@ class Trouble:
 
 
 class Unit:
-    """Runs from construction to `stop`. `link` leads to the serial port while it is there."""
+    """Runs from construction to `stop`. `link` (by default `folder`/unit.tty) leads to the serial port while it is there. The flash of an
+    earlier run in `folder` is the flash of this one. `source` is what its chips feel."""
 
-    def __init__(self, folder: Path, unique_id: bytes, *, fit: Sequence[str] = STANDARD, air: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, folder: Path, unique_id: bytes, *, fit: Sequence[str] = STANDARD, source: Source = desk, link: Path | None = None
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.link = folder / "unit.tty"
+        self._usb = Plug(folder / "unit.tty" if link is None else link)
+        self.link = self._usb.link
         self.flash = folder / "flash.bin"
         if not self.flash.exists():
             self._erase()
@@ -69,14 +89,15 @@ class Unit:
         self._unique_id = unique_id
         self._cause = _PWRON
         self._reset = False
+        self._watchdog_s = 0.0
+        self._watchdog_due = 0.0
         self._interrupt: int | None = None
         self._coming_up = True
         self._child: subprocess.Popen[bytes] | None = None
-        self._inner = self._outer = self._outer_slave = -1
+        self._inner = -1
         self._in_raw = False
         self._stderr = open(folder / "unit.log", "ab")  # noqa: SIM115  (closed in stop)
-        values = dict(AIR if air is None else air)
-        self.board = Board(lambda t_us: values, lambda *_: None, Clock(), None, fit)
+        self.board = Board(source, lambda *_: None, Clock(), None, fit)
         self._server = BusServer(self.board.i2c, self.board.uart, self)
         self._server.start()
         self._todo: list[Callable[[], None]] = []
@@ -109,7 +130,7 @@ class Unit:
         """Another board of the same name: nothing but MicroPython is on its flash."""
 
         def act() -> None:
-            self._kill()
+            self._power_off()
             self._erase()
             self._restart(_PWRON)
 
@@ -117,7 +138,12 @@ class Unit:
 
     def replug(self) -> None:
         """After an unplug: the plug is in again; the program ran on."""
-        self._in_bridge(self._plug)
+        self._in_bridge(self._usb.put_in)
+
+    def check(self) -> None:
+        """Raises RuntimeError when what imitates the board has broken: then it is the simulation that is silent, not the board."""
+        if self._server.error is not None or not self._thread.is_alive():
+            raise RuntimeError(f"the simulated board broke: {self._server.error or 'the bridge to its port ended'}")
 
     def stop(self) -> None:
         """Ends program, thread and port."""
@@ -126,7 +152,7 @@ class Unit:
         self._thread.join()
         self._kill()
         self._server.stop()
-        self._unplug()
+        self._usb.pull_out()
         for descriptor in (self._wake_read, self._wake_write):
             os.close(descriptor)
         self._stderr.close()
@@ -134,10 +160,13 @@ class Unit:
     # What the program's `machine` asks for (sim.busserver.Control), in the server's thread.
 
     def watchdog_start(self, milliseconds: int) -> None:
-        """Is armed and never bites."""
+        """machine.WDT(timeout=milliseconds)."""
+        self._watchdog_s = milliseconds / 1000
+        self.watchdog_feed()
 
     def watchdog_feed(self) -> None:
-        """Is armed and never bites."""
+        """machine.WDT.feed()."""
+        self._watchdog_due = time.monotonic() + self._watchdog_s
 
     def request_reset(self) -> None:
         """machine.reset()."""
@@ -157,7 +186,7 @@ class Unit:
         self._interrupt = char
         if self._coming_up:
             self._coming_up = False
-            self._todo.append(self._plug)
+            self._todo.append(self._usb.put_in)
             os.write(self._wake_write, b"x")
 
     # The bridge's thread.
@@ -204,36 +233,22 @@ class Unit:
             os.close(self._inner)
             self._inner = -1
 
-    def _restart(self, cause: int) -> None:
+    def _power_off(self) -> None:
         self._kill()
-        self._unplug()
+        self._watchdog_s = 0.0
+        self._usb.pull_out()
+
+    def _restart(self, cause: int) -> None:
+        self._power_off()
         self._cause = cause
         if cause == _PWRON:
             self._backup.write_bytes(bytes(28))
         self._spawn(raw=False)
 
-    def _plug(self) -> None:
-        if self._outer >= 0:
-            return
-        self._outer, self._outer_slave = os.openpty()
-        tty.setraw(self._outer_slave)
-        os.set_blocking(self._outer, False)
-        fresh = self.folder / "unit.tty.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(os.ttyname(self._outer_slave))
-        fresh.replace(self.link)
-
-    def _unplug(self) -> None:
-        self.link.unlink(missing_ok=True)
-        if self._outer >= 0:
-            os.close(self._outer)
-            os.close(self._outer_slave)
-            self._outer = self._outer_slave = -1
-
     def _bridge(self) -> None:
         while not self._stopping:
             poller = select.poll()
-            for descriptor in (self._wake_read, self._inner, self._outer):
+            for descriptor in (self._wake_read, self._inner, self._usb.master):
                 if descriptor >= 0:
                     poller.register(descriptor, select.POLLIN)
             ready = dict(poller.poll(_TURN_MS))
@@ -241,7 +256,7 @@ class Unit:
                 os.read(self._wake_read, 64)
             while self._todo:
                 self._todo.pop(0)()
-            if self._reset:
+            if self._reset or (self._watchdog_s and time.monotonic() > self._watchdog_due):
                 self._reset = False
                 self._restart(_WDT)
                 continue
@@ -254,8 +269,8 @@ class Unit:
         if self._child is not None and self._child.poll() is not None and self._inner < 0:
             raw = self._in_raw
             self._kill()
-            if self._outer >= 0:
-                os.write(self._outer, b"MPY: soft reboot\r\n")
+            if self._usb.master >= 0:
+                os.write(self._usb.master, b"MPY: soft reboot\r\n")
             self._spawn(raw=raw)
 
     def _to_host(self, ready: dict[int, int]) -> None:
@@ -272,19 +287,19 @@ class Unit:
         if _RAW_BANNER in data:
             self._in_raw = True
         data = self._spoilt(data, 1)
-        while data and self._outer >= 0 and not self._stopping:
+        while data and self._usb.master >= 0 and not self._stopping:
             try:
-                data = data[os.write(self._outer, data) :]
+                data = data[os.write(self._usb.master, data) :]
             except BlockingIOError:  # nobody reads: the program waits
-                select.select([self._wake_read], [self._outer], [], 0.05)
-                if self._todo:
+                select.select([self._wake_read], [self._usb.master], [], 0.05)
+                if self._todo or self._reset:
                     return
 
     def _to_unit(self, ready: dict[int, int]) -> None:
-        if self._outer not in ready:
+        if self._usb.master not in ready:
             return
         try:
-            data = self._spoilt(os.read(self._outer, 512), 0)
+            data = self._spoilt(os.read(self._usb.master, 512), 0)
         except BlockingIOError:
             return
         if self._inner < 0 or self._child is None:
@@ -321,11 +336,10 @@ class Unit:
         moved = sum(self.moved)
         if 0 <= trouble.unplug <= moved:
             trouble.unplug = -1
-            self._unplug()
+            self._usb.pull_out()
             return b""
         if 0 <= trouble.cut <= moved:
             trouble.cut = -1
-            self._kill()
-            self._unplug()
+            self._power_off()
             return b""
         return data
