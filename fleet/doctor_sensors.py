@@ -12,6 +12,7 @@ from gateway.parts import Part, on_own_wires, open_parts, turn
 # Of the recorder's "sensors" those that other checks look at.
 OTHERS = ("head", "gnss", "disk", "first_fleet", "inputs")
 CAMERA = "camera/"
+SWITCH = "inputs/"
 LISTEN_SECONDS = 7.0  # an SPS30 starts its fan, and speaks within 5 s
 TURN_SECONDS = 0.004
 # One that stands in for another: absent beside it, it is not missed.
@@ -58,7 +59,7 @@ def judged(states: Mapping[str, Mapping[str, str]]) -> list[Finding]:
 def _one(name: str, state: Mapping[str, str]) -> Finding:
     values: dict[str, str | Say] = {"name": name, "state": say(f"state_{state['state']}"), "reason": state.get("reason", "")}
     make = yellow if state["state"] in ("degraded", "configuring") else red
-    return make("sensor_state", say(ADVICE[state["state"]]), **values)
+    return make("sensor_state", say("do_input" if name.startswith(SWITCH) else ADVICE[state["state"]]), **values)
 
 
 def on_wires(bus: Bus, seconds: float = LISTEN_SECONDS) -> dict[str, dict[str, str]]:

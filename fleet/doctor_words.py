@@ -246,6 +246,26 @@ WORDS: dict[str, tuple[str, str]] = {
         "see whether it comes again (cruisers head console); then report the unit",
         "再発するか確認し (cruisers head console)、再発すれば個体を報告してください",
     ),
+    "head_keys_well": ("keys for its update: the unit's, and {count} of images", "更新用の鍵: 個体の鍵、イメージの鍵 {count}"),
+    "head_key_none": ("no unit_key in [head]: it cannot be updated from here", "[head] に unit_key がなく、ここから更新できません"),
+    "head_image_key_none": ("no image_keys in [head]: no update is trusted", "[head] に image_keys がなく、どの更新も信頼されません"),
+    "head_key_unreadable": ("a key for its update: {path}: {error}", "更新用の鍵: {path}: {error}"),
+    "head_key_size": ("{path} is not a unit's key of {bytes} bytes", "{path} は個体の鍵 ({bytes} バイト) ではありません"),
+    "head_key_open": ("{path} can be read by others (mode {mode})", "{path} を他の利用者が読めます (モード {mode})"),
+    "head_key_owner": ("{path} has another owner than {other}", "{path} の所有者が {other} と異なります"),
+    "head_image_key_bad": ("a key of images: {error}", "イメージの鍵: {error}"),
+    "head_image_key_open": ("{path} can be changed by others (mode {mode})", "{path} を他の利用者が変更できます (モード {mode})"),
+    "do_head_key": (
+        "on the hub: cruisers provision with the folder of passports; install its folder here",
+        "ハブで passport のフォルダーを付けて cruisers provision を実行し、ここにインストールしてください",
+    ),
+    "do_head_key_owner": ("sudo chown --reference {other} {path}", "sudo chown --reference {other} {path} を実行してください"),
+    "do_image_key": (
+        "on the hub: cruisers provision with --image-key; install its folder here",
+        "ハブで --image-key を付けて cruisers provision を実行し、ここにインストールしてください",
+    ),
+    "do_image_key_mode": ("sudo chmod 644 {path}", "sudo chmod 644 {path} を実行してください"),
+    "do_key_root": ("run the doctor with sudo", "sudo で実行してください"),
     # sensors
     "sensors_none": ("no head and no bus is configured", "ヘッドもバスも設定されていません"),
     "sensors_no_head": ("not asked: see the head", "未確認です。ヘッドを見てください"),
@@ -269,6 +289,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "do_sensor_failed": (
         "unplug it for 10 s; if it stays, replace it (cruisers sense shows it live)",
         "10 秒抜き、直らなければ交換してください (cruisers sense で確認)",
+    ),
+    "do_input": (
+        "is its line in /boot/firmware/config.txt (install.sh), and the Pi restarted since?",
+        "/boot/firmware/config.txt の行 (install.sh) と、その後の再起動を確認してください",
     ),
     "do_sensor_degraded": (
         "check its plug and cable for a loose contact; look again in a minute",

@@ -150,6 +150,8 @@ def test_each_state_of_a_sensor_has_its_colour_and_a_spare_is_not_missed() -> No
     }  # fmt: skip
     assert told(found)["sensors_spare"] == GREY and told(found)["sensors_well"] == GREEN
     assert told(doctor_sensors.judged({})) == {"sensors_silent": RED}
+    (switch,) = doctor_sensors.judged({"inputs/platform-button@16-event": {"state": "failed", "reason": "No such file or directory"}})
+    assert switch.colour == RED and switch.do is not None and switch.do.key == "do_input"
 
 
 def test_chips_on_a_port_of_this_machine_are_asked_themselves(tmp_path: Path) -> None:
