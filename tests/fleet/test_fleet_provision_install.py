@@ -51,10 +51,41 @@ def tree(root: Path) -> dict[str, object]:
 CONFIG = "arm_64bit=1\n[pi4]\nfoo=1\n"
 
 
+@pytest.fixture(scope="module")
+def full(tmp_path_factory) -> Path:
+    """The folder of a truck with everything, which no test changes."""
+    return made(tmp_path_factory.mktemp("full"))
+
+
+@pytest.fixture
+def truck(full, tmp_path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(full, tmp_path / "out/truck-1"))
+
+
+@pytest.fixture(scope="module")
+def installed_once(full, tmp_path_factory) -> Path:
+    """A Pi on which it was installed, which no test changes."""
+    there = pi(tmp_path_factory.mktemp("pi"))
+    assert installed(full, there)[0] == 0
+    return there
+
+
+@pytest.fixture
+def whole(installed_once, tmp_path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(installed_once, tmp_path / "whole", symlinks=True))
+
+
 @pytest.fixture
 def root(tmp_path) -> Path:
+    """A Pi on which nothing was installed."""
+    return pi(tmp_path)
+
+
+def pi(folder: Path) -> Path:
     """A Pi's files, as far as install.sh looks at them."""
-    there = tmp_path / "root"
+    there = folder / "root"
     (there / "boot/firmware").mkdir(parents=True)
     (there / "boot/firmware/config.txt").write_text(CONFIG)
     (there / "etc/default").mkdir(parents=True)
@@ -62,12 +93,11 @@ def root(tmp_path) -> Path:
     return there
 
 
-def test_a_second_run_leaves_the_same_tree_and_says_that_nothing_changed(root, tmp_path):
-    truck = made(tmp_path / "out")
-    code, said, _ = installed(truck, root)
+def test_a_second_run_leaves_the_same_tree_and_says_that_nothing_changed(root, full):
+    code, said, _ = installed(full, root)
     assert code == 0 and said.endswith(f"truck-1: 26 changed under {root}\n") and "needs a reboot" in said
     first = tree(root)
-    assert installed(truck, root) == (0, f"install: truck-1: 0 changed under {root}\n", "")
+    assert installed(full, root) == (0, f"install: truck-1: 0 changed under {root}\n", "")
     assert tree(root) == first
     lines = ["dtoverlay=pps-gpio,gpiopin=18", *map(overlay, SWITCHES)]
     assert (root / "boot/firmware/config.txt").read_text() == block(*lines)
@@ -87,7 +117,7 @@ def block(*lines: str, before: str = CONFIG + "\n", after: str = "") -> str:
     return before + ours + after
 
 
-def test_the_block_in_config_txt_is_replaced_where_it_stands_and_no_pin_gets_two_overlays(root, tmp_path):
+def test_the_block_in_config_txt_is_replaced_where_it_stands_and_no_pin_gets_two_overlays(root, full, tmp_path):
     config = root / "boot/firmware/config.txt"
     config.write_text(f"arm_64bit=1\n{overlay('ignition')}\r\nfoo=1\n")  # as hardware.md once had it done by hand
     some = {"inputs": "ignition", "pps": "no"}
@@ -103,26 +133,22 @@ def test_the_block_in_config_txt_is_replaced_where_it_stands_and_no_pin_gets_two
     assert config.read_text() == block(before=above, after="[pi5]\nbar=1\n")
     config.write_text(config.read_text().replace("# cruisers: end\n", ""))
     before = tree(root)
-    code, said, error = installed(made(tmp_path / "out"), root)
+    code, said, error = installed(full, root)
     assert (code, said) == (2, "") and "by hand" in error and len(error.splitlines()) == 1 and tree(root) == before
 
 
-def test_a_machine_without_switches_and_pulse_keeps_its_config_txt(root, tmp_path):
+def test_a_machine_without_switches_and_pulse_keeps_its_config_txt(root, full, tmp_path):
     config = root / "boot/firmware/config.txt"
     config.write_text("no end of the line")
     assert installed(made(tmp_path / "out", pps="no", inputs=""), root)[0] == 0
     assert config.read_text() == "no end of the line"
     config.unlink()
-    code, said, _ = installed(made(tmp_path / "out"), root)
+    code, said, _ = installed(full, root)
     assert code == 0 and "this machine needs in another way: dtoverlay=pps-gpio" in said
 
 
-def test_wherever_a_run_is_killed_the_next_one_ends_with_the_same_tree(root, tmp_path):
-    truck = made(tmp_path / "out")
-    whole = tmp_path / "whole"
-    shutil.copytree(root, whole)
-    assert installed(truck, whole)[0] == 0
-    script = (truck / "install.sh").read_text()
+def test_wherever_a_run_is_killed_the_next_one_ends_with_the_same_tree(root, full, installed_once, tmp_path):
+    script = (full / "install.sh").read_text()
     for step in ("mv -f", "ln -sfn"):
         root_of_step = tmp_path / step.replace(" ", "")
         shutil.copytree(root, root_of_step)
@@ -135,25 +161,22 @@ def test_wherever_a_run_is_killed_the_next_one_ends_with_the_same_tree(root, tmp
         fake.write_text(f'#!/bin/sh\necho >> {count}\n[ "$(wc -l < {count})" -ne 3 ] || kill -9 $PPID\nexec {real} "$@"\n')
         fake.chmod(0o755)
         assert step in script
-        killed, _, _ = ran("sh", truck / "install.sh", DESTDIR=str(root_of_step), PATH=f"{fakes}:{os.environ['PATH']}")
+        killed, _, _ = ran("sh", full / "install.sh", DESTDIR=str(root_of_step), PATH=f"{fakes}:{os.environ['PATH']}")
         fake.unlink()
         assert killed == -9
-        assert installed(truck, root_of_step)[0] == 0 and tree(root_of_step) == tree(whole), step
+        assert installed(full, root_of_step)[0] == 0 and tree(root_of_step) == tree(installed_once), step
 
 
-def test_a_truck_that_lost_its_receiver_or_its_head_loses_what_was_for_it(root, tmp_path):
-    assert installed(made(tmp_path / "out"), root)[0] == 0
-    bare = tmp_path / "bare"
-    shutil.copytree(root, bare, symlinks=True)
-    assert installed(made(tmp_path / "out", gps="none", pps="no"), bare)[0] == 0
-    assert set(tree(root)) - set(tree(bare)) == {
+def test_a_truck_that_lost_its_receiver_or_its_head_loses_what_was_for_it(installed_once, whole, tmp_path):
+    assert installed(made(tmp_path / "out", gps="none", pps="no"), whole)[0] == 0
+    assert set(tree(installed_once)) - set(tree(whole)) == {
         "etc/systemd/system/gpsd.service.d/cruisers.conf", "etc/systemd/system/chrony.service.d/cruisers.conf",
         "etc/chrony/conf.d/cruisers.conf", "etc/cruisers/chrony-pps.conf", "etc/systemd/system/multi-user.target.wants/gpsd.service",
     }  # fmt: skip
     headless = tmp_path / "headless"
-    shutil.copytree(root, headless, symlinks=True)
+    shutil.copytree(installed_once, headless, symlinks=True)
     assert installed(made(tmp_path / "out", head="none"), headless)[0] == 0
-    assert set(tree(root)) - set(tree(headless)) == {
+    assert set(tree(installed_once)) - set(tree(headless)) == {
         *(f"etc/systemd/system/{unit}" for unit in UPDATE), "etc/systemd/system/paths.target.wants/cruisers-head-update.path",
         "etc/systemd/system/timers.target.wants/cruisers-head-update.timer", "etc/cruisers/unit.key", "etc/cruisers/image-key.pem",
     }  # fmt: skip
@@ -182,8 +205,7 @@ def change_script(truck: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [spoil_file, lose_file, cut_sums, lose_sums, change_script])
-def test_what_was_copied_in_part_is_refused_in_one_line_and_changes_nothing(root, tmp_path, spoil):
-    truck = made(tmp_path / "out")
+def test_what_was_copied_in_part_is_refused_in_one_line_and_changes_nothing(root, truck, spoil):
     spoil(truck)
     before = tree(root)
     code, said, error = installed(truck, root)
@@ -191,8 +213,7 @@ def test_what_was_copied_in_part_is_refused_in_one_line_and_changes_nothing(root
     assert tree(root) == before
 
 
-def test_a_script_that_was_copied_in_part_does_nothing(root, tmp_path):
-    truck = made(tmp_path / "out")
+def test_a_script_that_was_copied_in_part_does_nothing(root, truck):
     script = (truck / "install.sh").read_bytes()
     before = tree(root)
     for part in range(1, 20):
@@ -201,34 +222,32 @@ def test_a_script_that_was_copied_in_part_does_nothing(root, tmp_path):
         assert tree(root) == before, part
 
 
-def test_another_trucks_machine_is_not_taken_over_by_mistake(root, tmp_path):
-    assert installed(made(tmp_path / "out"), root)[0] == 0
+def test_another_trucks_machine_is_not_taken_over_by_mistake(whole, tmp_path):
     other = made(tmp_path / "out", truck="truck-2")
-    before = tree(root)
-    code, _, error = installed(other, root)
-    assert code == 2 and "not truck-2" in error and "--replace" in error and len(error.splitlines()) == 1 and tree(root) == before
-    assert installed(other, root, "--replace")[0] == 0
-    assert 'name = "truck-2"' in (root / "etc/cruisers/truck.toml").read_text()
-    assert installed(other, root, "--now")[0] == 2
+    before = tree(whole)
+    code, _, error = installed(other, whole)
+    assert code == 2 and "not truck-2" in error and "--replace" in error and len(error.splitlines()) == 1 and tree(whole) == before
+    assert installed(other, whole, "--replace")[0] == 0
+    assert 'name = "truck-2"' in (whole / "etc/cruisers/truck.toml").read_text()
+    assert installed(other, whole, "--now")[0] == 2
 
 
 @pytest.fixture
-def bare_machine(root) -> Path:
-    """`root` with Debian's units, and programs for the units to name."""
+def bare_machine(whole) -> Path:
+    """What was installed, with Debian's units, and programs for the units to name."""
     units = Path("/lib/systemd/system")
     if shutil.which("systemd-analyze") is None or not units.is_dir():
         pytest.skip("systemd is not installed: its judgement of the units is missing")
-    shutil.copytree(units, root / "usr/lib/systemd/system", symlinks=True)
-    (root / "lib").symlink_to("usr/lib")
+    shutil.copytree(units, whole / "usr/lib/systemd/system", symlinks=True)
+    (whole / "lib").symlink_to("usr/lib")
     for program in ("opt/cruisers/.venv/bin/python", "opt/cruisers/.venv/bin/cruisers", "usr/bin/test", "usr/sbin/gpsd", "bin/sh"):
-        (root / program).parent.mkdir(parents=True, exist_ok=True)
-        (root / program).write_text("#!/bin/sh\n")
-        (root / program).chmod(0o755)
-    return root
+        (whole / program).parent.mkdir(parents=True, exist_ok=True)
+        (whole / program).write_text("#!/bin/sh\n")
+        (whole / program).chmod(0o755)
+    return whole
 
 
-def test_systemd_finds_nothing_to_say_about_the_units(bare_machine, tmp_path):
-    assert installed(made(tmp_path / "out"), bare_machine)[0] == 0
+def test_systemd_finds_nothing_to_say_about_the_units(bare_machine):
     there = [unit for unit in ("gpsd.service", "chrony.service") if (bare_machine / "usr/lib/systemd/system" / unit).exists()]
     verify = ("systemd-analyze", "--man=no", f"--root={bare_machine}", "verify", *SERVICES, *UPDATE, *there)
     assert ran(*verify) == (0, "", "")
@@ -239,8 +258,8 @@ def test_systemd_finds_nothing_to_say_about_the_units(bare_machine, tmp_path):
 
 
 @pytest.mark.parametrize("duty", DUTIES)
-def test_a_unit_is_watched_and_shut_in(tmp_path, duty):
-    text = (made(tmp_path / "out") / f"files/etc/systemd/system/cruisers-{duty}.service").read_text()
+def test_a_unit_is_watched_and_shut_in(full, duty):
+    text = (full / f"files/etc/systemd/system/cruisers-{duty}.service").read_text()
     for line in (
         "Type=notify", "User=cruisers", "ProtectSystem=strict", "PrivateTmp=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=",
         "Restart=always", "StartLimitIntervalSec=0", "RuntimeDirectoryPreserve=yes",
@@ -251,8 +270,8 @@ def test_a_unit_is_watched_and_shut_in(tmp_path, duty):
     assert ("PrivateDevices=yes" in text) == (duty != "recorder") and ("DeviceAllow=char-ttyACM rw" in text) == (duty == "recorder")
 
 
-def test_the_update_of_a_head_is_shut_in_as_the_recorder_and_waits_where_the_truck_works(tmp_path):
-    folder = made(tmp_path / "out") / "files/etc/systemd/system"
+def test_the_update_of_a_head_is_shut_in_as_the_recorder_and_waits_where_the_truck_works(full):
+    folder = full / "files/etc/systemd/system"
     units = {unit: (folder / unit).read_text() for unit in (*SERVICES, *UPDATE)}
     update = units["cruisers-head-update.service"].splitlines()
     shut = {line for line in units["cruisers-recorder.service"].splitlines() if line.startswith(("Protect", "Restrict", "SystemCall"))}
@@ -262,7 +281,7 @@ def test_the_update_of_a_head_is_shut_in_as_the_recorder_and_waits_where_the_tru
     program = f"ExecStart=/opt/cruisers/.venv/bin/cruisers head update {image} --config /etc/cruisers/truck.toml"
     assert program in update and not [line for line in update if line.startswith(("Restart=", "Condition"))]
     assert f"PathChanged={image}" in units["cruisers-head-update.path"].splitlines()  # PathExists= would look at it without end
-    assert "m cruisers dialout" in (tmp_path / "out/truck-1/files/etc/sysusers.d/cruisers.conf").read_text()
+    assert "m cruisers dialout" in (full / "files/etc/sysusers.d/cruisers.conf").read_text()
 
 
 LIVE = """
@@ -279,7 +298,7 @@ id -nG cruisers
 """
 
 
-def test_on_the_machine_itself_it_makes_the_user_starts_the_services_and_a_second_run_disturbs_none(root, tmp_path):
+def test_on_the_machine_itself_it_makes_the_user_starts_the_services_and_a_second_run_disturbs_none(root, full, tmp_path):
     """In mounts of its own: this machine's /etc is not touched. systemctl and udevadm only write down what they are asked."""
     if os.geteuid() != 0 or ran("unshare", "--mount", "true")[0] or shutil.which("systemd-sysusers") is None:
         pytest.skip("needs root, mount namespaces and systemd-sysusers")
@@ -300,8 +319,7 @@ def test_on_the_machine_itself_it_makes_the_user_starts_the_services_and_a_secon
     for name in ("systemctl", "udevadm", "chronyd", "gpsd"):
         (fakes / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\n')
         (fakes / name).chmod(0o755)
-    truck = made(tmp_path / "out")
-    code, said, error = ran("unshare", "--mount", "sh", "-c", LIVE.format(root=root, fakes=fakes, truck=truck, log=log))
+    code, said, error = ran("unshare", "--mount", "sh", "-c", LIVE.format(root=root, fakes=fakes, truck=full, log=log))
     assert code == 0 and all(line.startswith("Creating ") for line in error.splitlines()), error
     *owners, groups = said.splitlines()[-3:]
     assert owners == ["cruisers 600"] * 2 and set(groups.split()) == {"cruisers", "dialout", "video", "input", "i2c"}
@@ -318,9 +336,9 @@ def test_on_the_machine_itself_it_makes_the_user_starts_the_services_and_a_secon
     assert asked[2] == fresh, "a run that broke off is taken up whole"
 
 
-def test_a_machine_without_the_program_is_refused_before_anything_is_changed(tmp_path):
+def test_a_machine_without_the_program_is_refused_before_anything_is_changed(full):
     if os.geteuid() == 0 and Path("/opt/cruisers").exists():
         pytest.skip("this machine is a truck")
-    code, said, error = ran("sh", made(tmp_path / "out") / "install.sh", DESTDIR="")
+    code, said, error = ran("sh", full / "install.sh", DESTDIR="")
     assert (code, said) == (2, "") and len(error.splitlines()) == 1
     assert not Path("/etc/cruisers").exists()
