@@ -52,8 +52,9 @@ class Flash:
         return self.present.get(path, (0, ""))[1]
 
     def slot_hashes(self, slot: str) -> dict[str, str]:
-        """SHA-256 by path in the slot, its manifest aside."""
-        return {path[2:]: digest for path, (_, digest) in self.present.items() if path.startswith(f"{slot}/") and path[2:] != "manifest"}
+        """SHA-256 by path in the slot, its manifest and the rubbish of interrupted writes aside."""
+        here = {path[2:]: digest for path, (_, digest) in self.present.items() if path.startswith(f"{slot}/")}
+        return {path: digest for path, digest in here.items() if path != "manifest" and not path.endswith(".new")}
 
 
 def parts(flash: Flash) -> list[Any] | None:

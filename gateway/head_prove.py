@@ -85,7 +85,7 @@ def _prove(line: Repl, intent: Intent) -> str:
     for path, digest in intent.expected.items():
         if found.pop(path, "") != digest:
             raise HeadError(f"{path} on the flash is not what was sent")
-    strange = [path for path in found if not path.startswith((other, "switch.")) and path != "maintenance"]
+    strange = [path for path in found if not (path.startswith((other, "switch.")) or path == "maintenance" or path.endswith(".new"))]
     if strange:
         raise HeadError(f"{strange[0]} is on the flash, and nobody wrote it there")
     slots(line)
