@@ -80,8 +80,16 @@ def _port(port: str | None, config: Path | None) -> str:
         raise BoardError(f"{port}: no such port" if not Path(port).exists() else f"{port}: not yours to open (group dialout?)")
     if os.path.realpath(port).startswith("/dev/pts/"):  # a simulated head's: its maker has it open, too
         return port
+    if not _is_serial(port):
+        raise BoardError(f"{port}: it is not a serial port")
     owner = doctor_ports.owner(Machine(), port)
     if owner is not None:
         what = f"the recorder has it: {STOP_IT}" if owner.recorder else f"{owner.name} (process {owner.pid}) has it: end that first"
         raise BoardError(f"{port}: {what}")
     return port
+
+
+def _is_serial(port: str) -> bool:
+    """By the kernel's list: to open it would already change its lines."""
+    device = os.stat(port).st_rdev
+    return os.path.realpath(f"/sys/dev/char/{os.major(device)}:{os.minor(device)}/subsystem").endswith("/tty")

@@ -47,7 +47,7 @@ def run(options: Options) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
     with ExitStack() as stack:
-        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cruisers-head-")))
+        folder = (options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cruisers-head-")))).resolve()
         links = _links(options, folder)
         try:
             units = [_unit(folder, index, link, options.blank, stack) for index, link in enumerate(links)]
