@@ -8,14 +8,16 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import typer
 from typer.main import get_command
 
 from cruisers.__main__ import app
 from drivers import addresses
 from firmware import board, parts
-from fleet import provision_files, provision_plan
+from fleet import provision_files, provision_inputs, provision_plan
 from gateway.config import Inputs
 
 ROOT = Path(__file__).parents[2]
@@ -96,14 +98,12 @@ def test_every_overlay_names_the_pin_of_its_row_and_the_key_of_the_example(shape
     assert f"dtoverlay=gpio-shutdown,gpio_pin={pins['power fail']}," in TEXT
     commented = "\n".join(line.removeprefix("# ") for line in EXAMPLE[EXAMPLE.index("# [inputs]") :].split("\n\n", 1)[0].splitlines())
     inputs = tomllib.loads(commented)["inputs"]
-    for label, signal, key in (
-        ("bookmark", "bookmark button", "bookmark"),
-        ("lid", "lid contact", "opened"),
-        ("ignition", "ignition", "ignition"),
-    ):
-        line = rf"dtoverlay=gpio-key,gpio={pins[signal]},.*keycode={inputs[key]},label={label}\n"
-        assert re.search(line, TEXT), label
-        assert f"/dev/input/by-path/platform-button@{int(pins[signal]):x}-event" in inputs["devices"]
+    assert set(inputs["devices"]) == {provision_inputs.device(name) for name in provision_inputs.SWITCHES}
+    for name, signal in (("bookmark", "bookmark button"), ("lid", "lid contact"), ("ignition", "ignition")):
+        switch = provision_inputs.SWITCHES[name]
+        assert (str(switch.gpio), switch.code) == (pins[signal], inputs[switch.key]), name
+        assert f"    {provision_inputs.overlay(name)}\n" in TEXT, name
+    assert len(provision_inputs.SWITCHES) == 3
 
 
 def test_the_checklist_waits_longer_for_the_ignition_than_the_recorder() -> None:
@@ -111,12 +111,26 @@ def test_the_checklist_waits_longer_for_the_ignition_than_the_recorder() -> None
     assert waited is not None and float(waited[1]) > Inputs(devices=["/dev/null"], ignition=202).ignition_seconds
 
 
-def test_every_command_of_the_checklist_exists_or_is_said_to_be_not_there_yet() -> None:
-    commands = get_command(app)
-    to_come = set(re.findall(r"`cruisers (\w+)[^`]*` \(\*not there yet\*", TEXT))
-    named = set(re.findall(r"`(?:sudo )?cruisers (\w+)", TEXT))
-    assert {"provision", "flash", "doctor", "status"} <= named
-    assert named - to_come <= set(commands.list_commands(None))
+def test_every_command_and_option_that_is_named_exists() -> None:
+    named = re.findall(r"`(?:sudo )?cruisers ([^`]+)`", TEXT)
+    reached = set()
+    for line in named:
+        command: Any = get_command(app)
+        words = line.split()
+        path: list[str] = []
+        while hasattr(command, "list_commands"):  # a group
+            path.append(words.pop(0))
+            command = command.get_command(typer.Context(command), path[-1])
+            assert command is not None, line
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line
+        reached.add(" ".join(path))
+    assert {"flash", "provision", "head console", "head update", "doctor", "status", "image make"} <= reached
+
+
+def test_every_service_that_is_named_is_one_of_ours() -> None:
+    named = set(re.findall(r"\b(?:systemctl \w+|journalctl -u) (cruisers-[\w-]+)", TEXT))
+    assert named and all((ROOT / "fleet/units" / f"{name}.service").is_file() for name in named)
 
 
 @pytest.mark.parametrize(
