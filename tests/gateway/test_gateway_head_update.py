@@ -62,6 +62,12 @@ class Truck:
     unit: Unit
     folder: Path
     signer: Ed25519PrivateKey
+    newest: int = 0
+
+    def newer(self) -> str:
+        """A version that no test has used."""
+        self.newest += 1
+        return f"1.{self.newest}.0"
 
     def file(self, wanted: Image, signer: Ed25519PrivateKey | None = None) -> Path:
         path = self.folder / "head.image"
@@ -88,8 +94,10 @@ class Truck:
         asked = head_update.request(self.file(wanted), self.config(), **({"downgrade": False, "parked": False} | options))
         return head_update.work(asked, report)
 
-    def forget(self) -> None:
-        (self.folder / "spool" / head_update.KNOWN).unlink(missing_ok=True)
+    @property
+    def known(self) -> Path:
+        """What the Pi keeps of its head."""
+        return self.folder / "spool" / head_update.KNOWN
 
     def runs(self) -> str:
         """What the head says that it runs."""
@@ -110,7 +118,7 @@ def truck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Truck]:
 
 @pytest.fixture(autouse=True)
 def ignition(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """The keys that are pressed: none, the truck is parked. What is wrong with a head is so at once."""
+    """The keys that are pressed: none, the truck is parked."""
     pressed: set[int] = set()
 
     def ioctl(_fd: int, request: int, answer: bytearray) -> int:
@@ -121,35 +129,33 @@ def ignition(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     monkeypatch.setattr(gateway.inputs, "ioctl", ioctl)
     for module in (head_repl, head_reach):
         monkeypatch.setattr(module, "RESET_S", 0.1)  # a port that is not gone by then is only looked at again
-    monkeypatch.setattr(head_repl, "CALL_S", 1.0)
-    monkeypatch.setattr(head_repl, "LONG_CALL_S", 3.0)
-    monkeypatch.setattr(head_duty, "SELF_TEST_S", 5.0)
-    monkeypatch.setattr(head_reach, "REACH_S", 5.0)
     return pressed
 
 
 def test_a_running_head_is_updated_and_proved_and_the_same_again_does_not_even_reset_it(truck: Truck) -> None:
-    call = ["head", "update", str(truck.file(program("1.1.0"))), "--config", str(truck.config())]
+    before, version = truck.runs(), truck.newer()
+    call = ["head", "update", str(truck.file(program(version))), "--config", str(truck.config())]
     done = CliRunner().invoke(app, [*call, "--json"])
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
-    assert (said["outcome"], said["unit"], said["before"], said["version"]) == ("updated", "e6614c311b7d4f00", "1.0.0", "1.1.0")
-    assert truck.runs() == "1.1.0"
+    assert (said["outcome"], said["unit"], said["before"], said["version"]) == ("updated", "e6614c311b7d4f00", before, version)
+    assert truck.runs() == version
     flash, starts = truck.unit.flash.read_bytes(), truck.unit.starts
     again = CliRunner().invoke(app, call)
     assert (again.exit_code, again.stdout) == (
-        0, "unit e6614c311b7d4f00: up to date with 1.1.0, nothing written (known without a reset)\n",
+        0, f"unit e6614c311b7d4f00: up to date with {version}, nothing written (known without a reset)\n",
     )  # fmt: skip
     assert (truck.unit.flash.read_bytes(), truck.unit.starts) == (flash, starts)
-    truck.forget()
-    hashed = truck.bring(program("1.1.0"))
+    truck.known.unlink()
+    hashed = truck.bring(program(version))
     assert (hashed.written, hashed.reset) == (0, True)
     assert truck.unit.flash.read_bytes() == flash
 
 
 def test_what_may_not_be_on_this_head_is_refused_in_one_line_and_nothing_on_its_flash_changes(truck: Truck) -> None:
-    if truck.runs() != "1.1.0":
-        truck.bring(program("1.1.0"))
+    if not truck.known.exists():
+        truck.bring(program(truck.newer()))
+    runs = truck.runs()
     flash, starts = truck.unit.flash.read_bytes(), truck.unit.starts
     (truck.folder / "short.key").write_bytes(b"x")
 
@@ -158,7 +164,7 @@ def test_what_may_not_be_on_this_head_is_refused_in_one_line_and_nothing_on_its_
         assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
         assert why in done.stderr
 
-    newer = program("1.2.0")
+    newer = program(truck.newer())
     refused(truck.file(newer, Ed25519PrivateKey.generate()), "not signed by a key that is trusted here")
     refused(truck.folder / "truck.toml", "no image, or a damaged one")
     refused(truck.folder / "none", "none: No such file or directory")
@@ -166,17 +172,17 @@ def test_what_may_not_be_on_this_head_is_refused_in_one_line_and_nothing_on_its_
     refused(truck.file(newer), "no unit_key", unit_key="")
     refused(truck.file(newer), "none.key: No such file or directory", unit_key=f'unit_key = "{truck.folder}/none.key"')
     refused(truck.file(newer), "short.key: not the 32 bytes", unit_key=f'unit_key = "{truck.folder}/short.key"')
-    refused(truck.file(program("1.0.0")), "version 1.0.0 is older than 1.1.0 on the head")
-    refused(truck.file(program("1.1.0", OTHER_CONTENT)), "version 1.1.0 is on the head with other content")
+    refused(truck.file(program("0.9.0")), f"version 0.9.0 is older than {runs} on the head")
+    refused(truck.file(program(runs, OTHER_CONTENT)), f"version {runs} is on the head with other content")
     assert truck.unit.starts == starts  # up to here it was not even reset
-    truck.forget()
-    with pytest.raises(InputError, match=r"version 1\.1\.0 is on the head with other content"):
-        truck.bring(program("1.1.0", OTHER_CONTENT))
-    assert truck.runs() == "1.1.0"
+    truck.known.unlink()
+    with pytest.raises(InputError, match=f"version {runs} is on the head with other content"):
+        truck.bring(program(runs, OTHER_CONTENT))
+    assert truck.runs() == runs
     asked = head_update.request(truck.file(newer), truck.config(), downgrade=False, parked=False)
     with pytest.raises(InputError, match=r"other\.key: not the key of unit e6614c311b7d4f00"):
         head_update.work(replace(asked, key=bytes(32), key_file="other.key"), lambda stage, part: None)
-    assert truck.runs() == "1.1.0"
+    assert truck.runs() == runs
     assert truck.unit.flash.read_bytes() == flash
 
 
@@ -185,7 +191,7 @@ def test_a_truck_that_works_or_may_do_so_is_left_alone(truck: Truck, ignition: s
 
     def not_now(why: str, *words: str, **changes: str) -> None:
         done = CliRunner().invoke(
-            app, ["head", "update", str(truck.file(program("1.9.0"))), "--config", str(truck.config(**changes)), *words]
+            app, ["head", "update", str(truck.file(program("1.999.0"))), "--config", str(truck.config(**changes)), *words]
         )  # fmt: skip
         assert (done.exit_code, done.stderr.count("\n")) == (3, 1), done.output
         assert done.stderr.startswith("cruisers head update: not now: ") and why in done.stderr
@@ -200,21 +206,21 @@ def test_a_truck_that_works_or_may_do_so_is_left_alone(truck: Truck, ignition: s
 
 
 def test_after_a_power_cut_the_old_version_runs_and_a_second_run_completes(truck: Truck) -> None:
-    before = truck.runs()
+    before, version = truck.runs(), truck.newer()
     truck.unit.arm(Trouble(cut=6_000))
     with pytest.raises(UpdateFailed):
-        truck.bring(program("2.0.0"))
+        truck.bring(program(version))
     truck.unit.power_on()
     assert truck.runs() == before
-    assert truck.bring(program("2.0.0")).version == "2.0.0"
-    assert truck.runs() == "2.0.0"
+    assert truck.bring(program(version)).version == version
+    assert truck.runs() == version
 
 
 def test_a_version_under_which_a_sensor_is_not_well_is_taken_back_at_once(truck: Truck, monkeypatch: pytest.MonkeyPatch) -> None:
     before = truck.runs()
     monkeypatch.setattr(head_duty, "SELF_TEST_S", 0.5)
-    with pytest.raises(UpdateFailed, match=r"sht45: failed"):
-        truck.bring(program("8.0.0", SICK))
+    with pytest.raises(UpdateFailed, match="sht45: "):
+        truck.bring(program(truck.newer(), SICK))
     assert truck.runs() == before
 
 
@@ -242,7 +248,8 @@ def test_a_recorder_that_starts_meanwhile_finds_the_port_busy_then_delivers_and_
             stop.set()
             thread.join()
 
-    assert truck.bring(program("9.0.0", *HEARD_BY_A_RECORDER), meanwhile).version == "9.0.0"
+    version = truck.newer()
+    assert truck.bring(program(version, *HEARD_BY_A_RECORDER), meanwhile).version == version
     assert "Could not exclusively lock port" in seen[0]
     _, stop, thread = link()
     wait_for(lambda: state().get("state") == "ok", "the head at the recorder")
@@ -250,4 +257,4 @@ def test_a_recorder_that_starts_meanwhile_finds_the_port_busy_then_delivers_and_
     thread.join()
     recording = bench.close()
     assert [gap.reason for gap in recording.gaps("head")] == ["head restarted (watchdog)"]
-    assert json.loads(recording.events("head_identity")[0].detail)["firmware"] == "9.0.0"
+    assert json.loads(recording.events("head_identity")[0].detail)["firmware"] == version
