@@ -126,6 +126,6 @@ def _show(outcome: Outcome, out: Path) -> None:
     print(f"\nHub {hub.domain} at {hub.host}, port {hub.port}")
     if not outcome.hub_runs:
         print("It does not run: its next start makes the accounts and nodes.")
-    print("On each Pi, with its folder (it holds the truck's password):")
+    print("On each Pi, with its folder (it holds the truck's secrets):")
     print(f"  sudo sh {outcome.made[0].truck}/install.sh")
     print(f"Folders: {out}/")

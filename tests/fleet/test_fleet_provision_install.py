@@ -292,6 +292,7 @@ PATH={fakes}:$PATH
 sh {truck}/install.sh; echo; mv {log} {log}.1
 sh {truck}/install.sh; mv {log} {log}.2
 : > /etc/cruisers/.unfinished
+chown root:root /etc/cruisers/unit.key  # as DESTDIR leaves it on a card
 sh {truck}/install.sh; mv {log} {log}.3
 stat -c '%U %a' /etc/cruisers/hub.password /etc/cruisers/unit.key
 id -nG cruisers
