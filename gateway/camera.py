@@ -1,31 +1,32 @@
-"""A camera's JPEGs as they are, byte for byte: OpenCV's FFmpeg backend opened raw (0.1 ms CPU a frame where decoding and encoding
-again costs 16 ms; facts/measured.md), or V4L2 without conversion (opencv#25681). Reconnecting; opening and reading have time-outs.
+"""A camera's JPEGs as they are, byte for byte, however they come (decoding and encoding again costs 16 ms CPU a frame; facts/measured.md):
+- http://: MJPEG over HTTP, read by ourselves (gateway/mjpeg.py, which says what it reads);
+- /dev/...: V4L2 without conversion (gateway/capture.py);
+- any other address (https://, rtsp://), and an http:// camera that answers in another form (chunked, a redirect, Digest): OpenCV's FFmpeg.
+Reconnecting; opening and reading have time-outs.
 
 USB cameras deliver torn frames and frames padded past their end (facts/store-and-forward.md f): an image is kept only from SOI to
 EOI (gateway/jpeg.py); what is torn is counted, written down as a Gap with its count, and not stored. The first torn frame is told at
 once, more of them once a second: so a kill costs no more of that account than of everything else.
 
-A frame is copied twice on its way to the writer: by OpenCV into the array it hands out, and from there into the message."""
+A frame is copied twice on its way to the writer: into the buffer or array that the camera's reader hands out, and from there into the
+message."""
 
-import os
 import threading
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-# FFmpeg talks to the libraries' own stderr about every refused connection; we tell the same as an event. Read at import of cv2.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "3")  # s, as READ_MS; 10 by default, and no property of a capture
-
-import cv2
 from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 
+from gateway import capture, mjpeg
+from gateway.capture import CameraError, Frames, Opened
 from gateway.clock import Clock, boottime_ns
 from gateway.journal import Journal, event, gap
 from gateway.jpeg import HUFFMAN_TABLES, scan_without_tables, whole
 from gateway.snapshot import Snapshot
 from gateway.supervision import Outage
 from logbook.channels import camera_topic
+
+__all__ = ["Camera", "CameraError", "compressed_image", "open_camera"]
 
 OPEN_MS = 3_000
 READ_MS = 3_000  # a camera gives at least a frame a second; also the longest a stop waits for a hanging one
@@ -35,26 +36,7 @@ TORN_NS = 1_000_000_000  # from Gap to Gap about torn frames
 UTC_NS = 1_000_000_000  # for so long a mapping to UTC is used: to ask for one costs as much as all else that we do with a frame
 FORMAT = "jpeg"
 
-# V4L2's controls, in the order of setting: (our name, property, what must be off before it can be set, and its value for off).
-CONTROLS = (
-    ("exposure", cv2.CAP_PROP_EXPOSURE, cv2.CAP_PROP_AUTO_EXPOSURE, 1),  # V4L2_EXPOSURE_MANUAL
-    ("focus", cv2.CAP_PROP_FOCUS, cv2.CAP_PROP_AUTOFOCUS, 0),
-)
-SIZE_AND_RATE = (("width", cv2.CAP_PROP_FRAME_WIDTH), ("height", cv2.CAP_PROP_FRAME_HEIGHT), ("fps", cv2.CAP_PROP_FPS))
-FPS_NEARLY = 0.01  # of the rate: 30 is 29.97 in many a device
-
 _DATA_TAG = b"\x12"  # CompressedImage.data: field 2, bytes
-
-
-class CameraError(Exception):
-    """The camera cannot be opened as a raw MJPEG stream: why, in one line."""
-
-
-class Opened(NamedTuple):
-    """A camera that delivers JPEGs; `refused` says which settings it did not take, and what it has instead ("" for none)."""
-
-    capture: cv2.VideoCapture
-    refused: str
 
 
 class Images(Protocol):
@@ -67,56 +49,14 @@ class Images(Protocol):
 def open_camera(source: str, wanted: Mapping[str, float] | None = None) -> Opened:
     """An opened raw MJPEG stream: an address (http://...), or a V4L2 device (/dev/...) that is set as `wanted` (config.Camera.settings).
     Raises CameraError."""
-    return _open_v4l2(source, wanted or {}) if source.startswith("/dev/") else Opened(_open_stream(source), "")
-
-
-def _open_stream(address: str) -> cv2.VideoCapture:
-    parameters = [
-        cv2.CAP_PROP_FORMAT, -1,
-        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_MS,
-        cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_MS,
-    ]  # fmt: skip
-    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)
-    if not capture.isOpened():
-        capture.release()
-        raise CameraError("cannot be opened")
-    return capture
-
-
-def _open_v4l2(device: str, wanted: Mapping[str, float]) -> Opened:
-    """The order counts (opencv#25681, cap_v4l.cpp): no conversion before the format; the format before the size, for with each of them
-    OpenCV sets the rate again that it got with the one before, and uncompressed at full size that is a slow one; the rate last. Only
-    then is read back what the driver made of it."""
-    capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
-    if not capture.isOpened():
-        capture.release()
-        raise CameraError("cannot be opened")
-    mjpg = cv2.VideoWriter.fourcc(*"MJPG")
-    capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
-    capture.set(cv2.CAP_PROP_FOURCC, mjpg)
-    for name, number in SIZE_AND_RATE:
-        if name in wanted:
-            capture.set(number, wanted[name])
-    if int(capture.get(cv2.CAP_PROP_FOURCC)) != mjpg or capture.get(cv2.CAP_PROP_CONVERT_RGB) != 0:
-        capture.release()
-        size = f" of {wanted['width']:g} x {wanted['height']:g}" if "width" in wanted else ""
-        raise CameraError(f"does not deliver MJPEG{size}")
-    for name, number, automatic, off in CONTROLS:
-        if name in wanted:
-            capture.set(automatic, off)
-            capture.set(number, wanted[name])
-    return Opened(capture, _refused(capture, wanted))
-
-
-def _refused(capture: cv2.VideoCapture, wanted: Mapping[str, float]) -> str:
-    """The settings that the device reads back otherwise than `wanted`."""
-    numbers = dict(SIZE_AND_RATE) | {name: number for name, number, _, _ in CONTROLS}
-    found = []
-    for name, value in wanted.items():
-        has = capture.get(numbers[name])
-        if abs(has - value) > (FPS_NEARLY * value if name == "fps" else 0):
-            found.append(f"{name} {value:g}: " + ("the device has none" if has < 0 else f"the device has {has:g}"))
-    return "; ".join(found)
+    if source.startswith("/dev/"):
+        return capture.open_v4l2(source, wanted or {})
+    if source.startswith("http://"):
+        try:
+            return Opened(mjpeg.open_stream(source, OPEN_MS / 1e3, READ_MS / 1e3), "")
+        except mjpeg.OtherForm:
+            pass  # FFmpeg knows more of them
+    return Opened(capture.open_address(source, OPEN_MS, READ_MS), "")
 
 
 def compressed_image(utc_ns: int, image: tuple[bytes | memoryview, ...], rest: bytes) -> bytes:
@@ -176,31 +116,32 @@ class Camera:
         """Until `stop` is set."""
         while not stop.is_set():
             try:
-                capture, refused = open_camera(self._source, self._wanted)
+                frames, refused = open_camera(self._source, self._wanted)
             except CameraError as error:
                 self._missing(str(error))
                 stop.wait(RECONNECT_SECONDS)
                 continue
             try:
                 self._tell_refused(refused)
-                self._read(capture, stop)
+                self._read(frames, stop)
             finally:
-                capture.release()
+                frames.release()
         self._tell_torn()
         self._outage.finish()
 
-    def _read(self, capture: cv2.VideoCapture, stop: threading.Event) -> None:
+    def _read(self, frames: Frames, stop: threading.Event) -> None:
         torn_in_a_row = 0
         while not stop.is_set():
-            got, frame = capture.read()
-            at = boottime_ns()
-            if not got or frame is None:
+            try:
+                frame = frames.read()
+            except CameraError as error:
                 if not stop.is_set():
-                    self._missing("no image")
+                    self._missing(str(error))
                     stop.wait(RECONNECT_SECONDS)
                 return
+            at = boottime_ns()
             self._snapshot.count("images_received")
-            image = whole(frame.reshape(-1).data)
+            image = whole(frame)
             if image is not None:
                 torn_in_a_row = 0
                 self._take(image, at)

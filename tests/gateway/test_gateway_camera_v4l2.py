@@ -10,6 +10,7 @@ from gateway_camera import Watching, jpeg
 from gateway_recording import wait_for
 
 import gateway.camera
+import gateway.capture
 from gateway import config
 from gateway.camera import CameraError, open_camera
 
@@ -60,7 +61,7 @@ MJPG = cv2.VideoWriter.fourcc(*"MJPG")
 
 def on_device(monkeypatch: pytest.MonkeyPatch, frames: list[bytes] | None = None, limits: dict[int, float | None] | None = None) -> Device:
     device = Device(frames or [], limits or {})
-    monkeypatch.setattr(gateway.camera.cv2, "VideoCapture", device)
+    monkeypatch.setattr(gateway.capture.cv2, "VideoCapture", device)
     return device
 
 

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -73,6 +74,45 @@ class Stream:
             self.sent.append(data)
             head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
             connection.sendall(head.encode() + data + b"\r\n")
+
+    def close(self) -> None:
+        self.stop.set()
+        self.thread.join()
+        self.listener.close()
+
+
+class Answers:
+    """An HTTP server on loopback that says what it is told, byte for byte: `answers` one after the other, the last of them again and again.
+    `requests` are what it was asked. After an answer it closes the connection, or with `holds` keeps it open and says no more."""
+
+    def __init__(self, *answers: Sequence[bytes], holds: bool = False) -> None:
+        self.answers = list(answers)
+        self.holds = holds
+        self.requests: list[bytes] = []
+        self.stop = threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.place = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.url = f"http://{self.place}/stream"
+        self.thread = threading.Thread(target=self.accept, daemon=True)
+        self.thread.start()
+
+    def accept(self) -> None:
+        self.listener.settimeout(0.05)
+        while not self.stop.is_set():
+            try:
+                connection, _ = self.listener.accept()
+            except TimeoutError:
+                continue
+            with connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.requests.append(connection.recv(4096))
+                for piece in self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]:
+                    try:
+                        connection.sendall(piece)
+                    except OSError:
+                        break  # the reader has heard enough
+                if self.holds:
+                    self.stop.wait()
 
     def close(self) -> None:
         self.stop.set()
