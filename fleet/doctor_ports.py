@@ -7,6 +7,7 @@ from typing import NamedTuple
 from fleet.doctor_finding import Finding, red, say
 from fleet.doctor_machine import Machine, text
 
+_PTY_MASTERS = {"/dev/ptmx", "/dev/pts/ptmx"}
 RECORDER_WORDS = ("gateway.recorder",)
 
 
@@ -41,6 +42,7 @@ def owner(machine: Machine, port: str) -> Owner | None:
 def _has(process: Path, port: str) -> bool:
     try:
         with os.scandir(process / "fd") as files:
-            return any(os.readlink(file.path) == port for file in files)
+            opened = {os.readlink(file.path) for file in files}
     except OSError:  # another user's, or it has ended meanwhile
         return False
+    return port in opened and not (port.startswith("/dev/pts/") and opened & _PTY_MASTERS)  # a simulated device holds both ends of its pty

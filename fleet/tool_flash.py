@@ -134,7 +134,11 @@ def _with_bars(plans: Sequence[Plan]) -> list[Outcome]:
                 bars[port] = progress.add_task(_short(port), total=1.0, stage=stage)
             progress.update(bars[port], completed=part, stage=stage)
 
-        return flash_many.flash(plans, told)
+        outcomes = flash_many.flash(plans, told)
+        for outcome in outcomes:
+            if outcome.error and outcome.port in bars:
+                progress.update(bars[outcome.port], stage="failed")
+        return outcomes
 
 
 def _short(port: str) -> str:

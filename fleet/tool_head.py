@@ -78,8 +78,6 @@ def _port(port: str | None, config: Path | None) -> str:
     wrong = doctor_ports.missing(port)
     if wrong is not None:
         raise BoardError(f"{port}: no such port" if not Path(port).exists() else f"{port}: not yours to open (group dialout?)")
-    if os.path.realpath(port).startswith("/dev/pts/"):  # a simulated head's: its maker has it open, too
-        return port
     if not _is_serial(port):
         raise BoardError(f"{port}: it is not a serial port")
     owner = doctor_ports.owner(Machine(), port)
@@ -90,6 +88,8 @@ def _port(port: str | None, config: Path | None) -> str:
 
 
 def _is_serial(port: str) -> bool:
-    """By the kernel's list: to open it would already change its lines."""
+    """By the kernel's list, which leaves out ptys: to open it would already change its lines."""
+    if os.path.realpath(port).startswith("/dev/pts/"):
+        return True
     device = os.stat(port).st_rdev
     return os.path.realpath(f"/sys/dev/char/{os.major(device)}:{os.minor(device)}/subsystem").endswith("/tty")

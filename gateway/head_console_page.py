@@ -14,6 +14,7 @@ WIDTH = shown.WIDTH - shown.SPARE
 NAME, STATE, AGE = 9, 8, 6  # columns; a sensor that is configuring needs more
 CHANGES = 12  # at most, where the window has room
 DAY_S = 86_400
+GONE = ("failed", "absent")  # a sensor in these has no values any more
 _MEASURE = Console(width=WIDTH)
 
 
@@ -24,10 +25,10 @@ def page(seen: Seen, port: str, trouble: str, now: float, height: int | None = N
     sensors = list(seen.sensors())
     state_width = max([STATE, *(len(sensor.state) for sensor in sensors)])
     cells = [_values(sensor, WIDTH - NAME - state_width - AGE - 3) for sensor in sensors]
-    ends = [Text(f"not heard of: {', '.join(seen.unheard())}", style="bright_black")] if sensors and seen.unheard() else []
     changes = list(seen.changes)[-CHANGES:]
+    ends: list[RenderableType] = []
     if height is not None:
-        room = height - len(top) - 1 - len(ends)
+        room = height - len(top) - 1
         if _shorten(cells, room - (2 if changes else 0)):
             ends.append(Text("a higher window shows all values", style="bright_black"))
             room -= 1
@@ -40,7 +41,7 @@ def page(seen: Seen, port: str, trouble: str, now: float, height: int | None = N
     grid.add_column(no_wrap=True)
     for sensor, lines in zip(sensors, cells, strict=True):
         age = "" if sensor.ticks is None else _age(seen.age_s(sensor.ticks, now))
-        state = Text(sensor.state or "silent", style=shown.COLOURS.get(sensor.state, "yellow"))
+        state = Text(sensor.state, style=shown.COLOURS.get(sensor.state, "yellow"))
         grid.add_row(sensor.name, state, age, Text("\n").join(lines))
     parts: list[RenderableType] = [*top, Text(""), grid, *ends]
     if changes:
@@ -90,8 +91,9 @@ def _how(seen: Seen, trouble: str, now: float) -> list[Text]:
         if health["ring_dropped"]:
             ring += f", {health['ring_dropped']} dropped"
         lines = [start, Text(state), Text(ring)]
-    line = Text(f"line: {seen.rate(now):.0f} frames a second")
-    line.append(f", {seen.damaged} bad", style="yellow" if seen.damaged else "")
+    rate = seen.rate(now)
+    line = Text("line: " if rate is None else f"line: {rate:.0f} frames a second, ")
+    line.append(f"{seen.damaged} bad", style="yellow" if seen.damaged else "")
     if health is not None:
         line.append(f", {health['refused']} refused by the head", style="yellow" if health["refused"] else "")
     if seen.restarts:
@@ -117,7 +119,7 @@ def _values(sensor: Sensor, width: int) -> list[Text]:
     if sensor.reason or (sensor.failures and sensor.state != "ok"):
         count = f"failed {sensor.failures} times" if sensor.failures > 1 else "failed once" if sensor.failures else ""
         pieces.append(Text(", ".join(word for word in (sensor.reason, count) if word), style="yellow"))
-    if sensor.state not in ("failed", "absent"):
+    if sensor.state not in GONE:
         for group in shown.groups(sensor.values):
             pieces.append(Text(f"{shown.label(group)} ", style="bright_black").append_text(_plain(shown.of_group(group, sensor.values))))
     lines: list[Text] = []
@@ -159,7 +161,7 @@ def as_json(seen: Seen, port: str, now: float) -> dict[str, Any]:
     """Everything as one object: values in SI with their unit and as shown, or the reason why there is none (any more)."""
     sensors = []
     for sensor in seen.sensors():
-        gone = sensor.state in ("failed", "absent")
+        gone = sensor.state in GONE
         values = {
             quantity: shown.as_json(quantity, (sensor.reason or sensor.state) if gone and not isinstance(value, str) else value)
             for quantity, value in sensor.values.items()
@@ -181,10 +183,9 @@ def as_json(seen: Seen, port: str, now: float) -> dict[str, Any]:
         "hello": seen.hello,
         "health": seen.health,
         "ring": {"oldest": seen.oldest, "newest": seen.newest},
-        "frames_per_second": round(seen.rate(now), 1),
+        "frames_per_second": None if (rate := seen.rate(now)) is None else round(rate, 1),
         "bad_frames": seen.damaged,
         "restarts": seen.restarts,
         "sensors": sensors,
-        "not_heard_of": seen.unheard(),
         "changes": changes,
     }

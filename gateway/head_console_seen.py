@@ -1,8 +1,9 @@
 """What a technician's console knows of a head on duty, from its frames (docs/formats.md section 1). It sends nothing and keeps nothing.
 
 Moments are the head's own ticks, so a frame that comes again out of the ring is as old as it is. A head that was acknowledged before says
-no STATE again until it changes: a sensor that delivers is taken to be `ok` until the head says otherwise, and one that neither delivers nor
-says anything is not heard of. Of the ring's oldest frame the head tells only when it is asked; since then it is what was dropped more."""
+no STATE again until it changes: a sensor that delivers is taken to be `ok` until the head says otherwise, and one of the standard fit that
+neither delivers nor says anything is silent. Of the ring's oldest frame the head tells only when it is asked; since then it is what was
+dropped more."""
 
 import json
 import struct
@@ -18,7 +19,10 @@ from gateway.head_live import health, missing, state
 from gateway.parts import NO_NEW_SAMPLE
 
 SILENT_S = 2.0  # without any frame: a head with an IMU sends 20 a second
+SILENT = "silent"
+_FRESH_US = 1_500_000  # slow chips are read once a second
 _RATE_S = 5.0
+_RATE_LEAST_S = 2.0
 _KEPT = 50  # changes
 
 
@@ -67,6 +71,7 @@ class Seen:
         self._convert = Converter()
         self._ring: tuple[int, int] = (0, 0)  # oldest and newest as HELLO said
         self._dropped: int | None = None  # at about that time
+        self._newest_ticks = 0  # of `newest`
         self._ticks = 0  # of the newest frame, which came at `_ticks_at`
         self._ticks_at = 0.0
         self._recent: deque[float] = deque()
@@ -90,7 +95,7 @@ class Seen:
                 self._passing(frame)
                 self._count(now)
             elif self.hello is not None and frame.sequence > self.newest:
-                self.newest = frame.sequence
+                self.newest, self._newest_ticks = frame.sequence, frame.ticks
                 self._numbered(frame)
                 if frame.sequence > self._ring[1]:
                     self._count(now)
@@ -110,7 +115,7 @@ class Seen:
             self.changes.append(Change(0, "head", "configuring", "started anew"))
         self.boot = boot
         self.hello = self.health = self._dropped = self._began = None
-        self.newest = self._ticks = 0
+        self.newest = self._newest_ticks = self._ticks = 0
         self._sensors.clear()
         self._convert.forget()
 
@@ -172,9 +177,12 @@ class Seen:
     # --- what is known
 
     def sensors(self) -> Iterator[Sensor]:
-        """Those that said something, in the order of their numbers, with `values` brought up to their newest sample."""
+        """In the order of their numbers, with `values` brought up to their newest sample."""
         for name in frames.SENSORS.values():
-            if name in self._sensors:
+            if name not in self._sensors:
+                if name in STANDARD and self.caught_up:
+                    yield Sensor(name, SILENT, "says nothing: absent, or not in the head's list of parts")
+            else:
                 sensor = self._sensors[name]
                 raw, sensor.raw = sensor.raw, []
                 for sample in raw:
@@ -183,16 +191,17 @@ class Seen:
                             sensor.values[quantity] = value
                 yield sensor
 
-    def unheard(self) -> list[str]:
-        """Sensors of the standard fit that said nothing."""
-        return [name for name in STANDARD if name not in self._sensors]
+    @property
+    def caught_up(self) -> bool:
+        """All that was in the ring has come."""
+        return self.hello is not None and self.newest >= self._ring[1]
 
     @property
     def settled(self) -> bool:
         """The head said who and how it is, and nothing more is to be waited for of a sensor."""
         known = self._sensors.values()
-        come = self.hello is not None and self.health is not None and self.newest >= self._ring[1]
-        return come and bool(known) and all(sensor.settled for sensor in known)
+        fresh = self.caught_up and self._ticks - self._newest_ticks < _FRESH_US  # frames wait in the line while the ring is sent
+        return fresh and self.health is not None and bool(known) and all(sensor.settled for sensor in known)
 
     @property
     def oldest(self) -> int:
@@ -208,13 +217,13 @@ class Seen:
         """Whether nothing has come for a while."""
         return self.heard is None or now - self.heard > SILENT_S
 
-    def rate(self, now: float) -> float:
-        """New frames a second, of late."""
+    def rate(self, now: float) -> float | None:
+        """New frames a second, of late; None before that can be said."""
         while self._recent and now - self._recent[0] > _RATE_S:
             self._recent.popleft()
-        if self._began is None:
-            return 0.0
-        return len(self._recent) / max(1.0, min(_RATE_S, now - self._began))
+        if self._began is None or now - self._began < _RATE_LEAST_S:
+            return None
+        return len(self._recent) / min(_RATE_S, now - self._began)
 
 
 def _times(failures: int) -> str:

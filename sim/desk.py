@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sim.clock import utc_ns
 from sim.plug import PTYS
+from sim.processes import as_hardware, as_program
 from sim.run import SOLAR_HOUR
 from sim.unit import Unit
 from sim.world import World
@@ -43,6 +44,7 @@ def run(options: Options) -> None:
     """Until Ctrl-C or SIGTERM. Raises DeskError."""
     if not 1 <= options.units <= UNITS_MOST:
         raise DeskError(f"--units {options.units}: from 1 to {UNITS_MOST}")
+    as_hardware()  # the chips', and MicroPython's: a busy machine must not be a head that loses samples
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
@@ -94,7 +96,7 @@ def _flash(fresh: list[tuple[Unit, str]], folder: Path) -> None:
     command = [sys.executable, "-m", "cruisers", "flash", "--passports", str(folder / "units")]
     for unit, truck in fresh:
         command += ["--port", str(unit.link), "--truck", truck]
-    if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
+    if subprocess.run(command, stdin=subprocess.DEVNULL, preexec_fn=as_program, check=False).returncode:
         raise DeskError("the boards could not be flashed")
 
 

@@ -64,6 +64,10 @@ class Head:
     def json(self) -> Any:
         return json.loads(json.dumps(as_json(self.seen, "/dev/ttyACM0", self.now)))
 
+    def sensor(self, name: str) -> Any:
+        (found,) = [one for one in self.json()["sensors"] if one["sensor"] == name]
+        return found
+
 
 @pytest.fixture
 def head() -> Head:
@@ -75,12 +79,12 @@ def head() -> Head:
 def test_a_reading_is_shown_with_its_unit_and_a_saturated_one_with_its_reason(head: Head) -> None:
     head.light(LIT)
     expected = opt3001.decode(bytes.fromhex("3001"), LIT)["illuminance"]
-    (sensor,) = head.json()["sensors"]
+    sensor = head.sensor("opt3001")
     assert (sensor["sensor"], sensor["state"]) == ("opt3001", "ok")  # no STATE since it was acknowledged: it delivers
     assert sensor["values"]["illuminance"]["value"] == expected and sensor["values"]["illuminance"]["unit"] == BY_ID["illuminance"].unit
     assert any(re.match(rf"opt3001 +ok +0\.0 s Illuminance {expected:.0f} lx", line) for line in head.page())
     head.light(SATURATED)
-    assert head.json()["sensors"][0]["values"] == {"illuminance": {"reason": "saturated"}}
+    assert head.sensor("opt3001")["values"] == {"illuminance": {"reason": "saturated"}}
     assert any(line.endswith("Illuminance saturated") for line in head.page())
 
 
@@ -88,18 +92,28 @@ def test_what_a_sensor_said_before_it_failed_is_no_value_any_more(head: Head) ->
     head.light(LIT)
     head.state(OPT3001, frames.FAILED, 1, 12)
     head.ticks += 3 * US
-    (sensor,) = head.json()["sensors"]
+    sensor = head.sensor("opt3001")
     assert (sensor["state"], sensor["reason"], sensor["failures"]) == ("failed", "no acknowledge", 12)
     assert sensor["values"] == {"illuminance": {"reason": "no acknowledge"}} and sensor["age_s"] == 3
     (line,) = [line for line in head.page() if line.startswith("opt3001")]
     assert line == "opt3001   failed    3.0 s no acknowledge, failed 12 times"
 
 
+def test_a_sensor_of_the_standard_fit_that_says_nothing_is_silent_once_all_of_the_ring_has_come(head: Head) -> None:
+    assert head.json()["sensors"] == [] and not head.seen.settled
+    head.light(LIT)
+    assert head.sensor("sht45")["state"] == "silent" and head.sensor("opt3001")["state"] == "ok"
+    assert any(line.startswith("sht45     silent          says nothing: absent, or not in") for line in head.page())
+    assert "veml7700" not in "".join(head.page())
+    head.health()
+    assert head.seen.settled
+
+
 def test_kept_frames_count_from_hello_on_and_each_once() -> None:
     head = Head()
     head.state(SHT45, frames.FAILED, 1, 3)
     head.seen.damage(1)  # the half frame with which it began
-    assert not list(head.seen.sensors()) and head.seen.damaged == 0
+    assert not head.seen.changes and head.seen.damaged == 0
     head.hello()
     for _ in range(2):
         head.kept(frames.STATE, struct.pack("<BBBH", SHT45, frames.FAILED, 1, 3), sequence=1)
