@@ -1,6 +1,8 @@
 """CPU of one 1080p image in pass-through: an MJPEG stream of 196 kB images on loopback, read by `gateway.camera.Camera` into segments
-on disk, against OpenCV's bare `read()` of the same stream. The camera that sends is another process, and not counted."""
+on disk, against OpenCV's bare `read()` of the same stream, and against a socket's `recv` of the same bytes: the kernel's copy, and that
+the thread is woken, without which there is no image. The camera that sends is another process, and not counted."""
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,8 +13,10 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from bench.measure import Row
+from bench.mjpeg import part_of
 from gateway.camera import OPEN_MS, READ_MS, Camera
 from gateway.capture import open_address
 from gateway.clock import Clock
@@ -65,6 +69,23 @@ def bare(address: str) -> float:
         capture.release()
 
 
+def received(address: str) -> float:
+    """CPU of a frame in ms where a socket receives its bytes, all of them in one call, and nothing is done with them."""
+    place = urlsplit(address)
+    with socket.create_connection((place.hostname or "", place.port or 80)) as connection:
+        connection.sendall(f"GET {place.path} HTTP/1.0\r\n\r\n".encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += connection.recv(1)
+        frame = bytearray(len(part_of(bytes(IMAGE_BYTES))))
+        for _ in range(10):
+            connection.recv_into(frame, len(frame), socket.MSG_WAITALL)
+        began = time.process_time()
+        for _ in range(FRAMES):
+            assert connection.recv_into(frame, len(frame), socket.MSG_WAITALL) == len(frame)
+        return (time.process_time() - began) / FRAMES * 1e3
+
+
 def recorded(address: str, folder: Path) -> Cost:
     """The same of the product: camera, policy `all`, journal, snapshot, segments of both streams."""
     number = count(1).__next__
@@ -106,12 +127,15 @@ def _refuse(error: OSError) -> None:
 def rows() -> Iterator[Row]:
     """Ratios, and the absolute figure for which there is a bar."""
     keep_freed()  # as the recorder does
-    reads, costs = [], []
+    receives, reads, costs = [], [], []
     with stream() as address, tempfile.TemporaryDirectory(prefix="bench-") as name:
         for run in range(RUNS):
+            receives.append(received(address))
             reads.append(bare(address))
             costs.append(recorded(address, Path(name) / str(run)))
     yield Row("camera's thread: from the stream to the writer's queue, ms a frame", "-", [cost.camera for cost in costs], "<= 0.2")
+    yield Row("the socket's recv alone, ms a frame", "-", receives)
+    yield Row("camera's thread", "a socket's recv", [cost.camera / receive for cost, receive in zip(costs, receives, strict=True)])
     yield Row("camera's thread", "OpenCV's bare read()", [cost.camera / read for cost, read in zip(costs, reads, strict=True)])
     yield Row("whole process, to the disk, ms a frame", "-", [cost.process for cost in costs])
     yield Row("whole process, to the disk", "OpenCV's bare read()", [cost.process / read for cost, read in zip(costs, reads, strict=True)])

@@ -10,20 +10,26 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from gateway.jpeg import HUFFMAN_TABLES
+
 BOUNDARY = "benchframe"
 DIFFERENT = 8
 
 
 def jpeg_of(size: int) -> bytes:
-    """`size` bytes from SOI to EOI with noise between them, in a comment segment per 64 kB: what a pass-through sees of an image."""
-    body = bytearray()
-    room = size - 4
-    while room:
-        length = min(room, 65_000)
-        length = length if room - length >= 4 or room == length else length - 4
-        body += b"\xff\xfe" + (length - 2).to_bytes(2, "big") + os.urandom(length - 4).replace(b"\xff", b"\xfe")
-        room -= length
-    return b"\xff\xd8" + bytes(body) + b"\xff\xd9"
+    """`size` bytes from SOI to EOI: the segments of a 1080p baseline JPEG as a camera writes them, and noise for its scan."""
+    head = (
+        b"\xff\xd8\xff\xe0" + (16).to_bytes(2, "big") + b"JFIF\0\1\1\0\0\1\0\1\0\0"
+        b"\xff\xdb" + (132).to_bytes(2, "big") + b"\0" + bytes([16] * 64) + b"\1" + bytes([17] * 64)
+        + b"\xff\xc0" + (17).to_bytes(2, "big") + b"\x08\x04\x38\x07\x80\3\1\x22\0\2\x11\1\3\x11\1"
+        + HUFFMAN_TABLES + b"\xff\xda" + (12).to_bytes(2, "big") + b"\3\1\0\2\x11\3\x11\0\x3f\0"
+    )  # fmt: skip
+    return head + os.urandom(size - len(head) - 2).replace(b"\xff", b"\xfe") + b"\xff\xd9"
+
+
+def part_of(image: bytes) -> bytes:
+    """As it stands in the stream."""
+    return f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n".encode() + image + b"\r\n"
 
 
 def main() -> None:
@@ -32,10 +38,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, required=True)
     parser.add_argument("--fps", type=float, required=True)
     options = parser.parse_args()
-    frames = []
-    for _ in range(DIFFERENT):
-        head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {options.bytes}\r\n\r\n"
-        frames.append(head.encode() + jpeg_of(options.bytes) + b"\r\n")
+    frames = [part_of(jpeg_of(options.bytes)) for _ in range(DIFFERENT)]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -6,8 +6,12 @@ libjpeg-turbo, and so OpenCV, Foxglove and browsers, fills those in by itself, b
 standard tables are inserted before the scan, one segment of 420 bytes. The picture's own bytes stay as they are, and without that
 segment the image is the camera's frame again. The camera's event `camera_tables` says where this was done."""
 
+import struct
+
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 SOF0, DHT, SOS, FILL = 0xC0, 0xC4, 0xDA, 0xFF  # second bytes of markers; a marker may have any number of FILL before its own
+
+_SEGMENT = struct.Struct(">BBH")  # FILL, marker, and the length of what follows the marker
 
 _DC_LUMINANCE = "00 0001050101010101010000000000 0000 000102030405060708090a0b"
 _DC_CHROMINANCE = "01 0003010101010101010101000000 0000 000102030405060708090a0b"
@@ -27,22 +31,23 @@ HUFFMAN_TABLES = bytes((FILL, DHT)) + (len(_TABLES) + 2).to_bytes(2, "big") + _T
 
 def whole(frame: memoryview) -> memoryview | None:
     """The JPEG in the bytes of `frame`, from SOI to EOI without the zeros behind it; None if it is torn. Nothing is copied."""
-    if frame[:2] != SOI:
+    if frame[:2].tobytes() != SOI:
         return None
-    if frame[-2:] != EOI:
-        frame = frame[: len(frame.tobytes().rstrip(b"\0"))]
-    return frame if frame[-2:] == EOI else None
+    if frame[-2:].tobytes() == EOI:
+        return frame
+    frame = frame[: len(frame.tobytes().rstrip(b"\0"))]
+    return frame if frame[-2:].tobytes() == EOI else None
 
 
 def scan_without_tables(jpeg: memoryview) -> int | None:
     """Where the first scan (SOS) of a baseline image begins that has no Huffman tables before it; None for any other image."""
-    at, baseline = 2, False
-    while at + 4 <= len(jpeg) and jpeg[at] == FILL:
-        marker = jpeg[at + 1]
-        if marker == DHT:
+    at, baseline, last = 2, False, len(jpeg) - _SEGMENT.size
+    while at <= last:
+        fill, marker, length = _SEGMENT.unpack_from(jpeg, at)
+        if fill != FILL or marker == DHT:
             return None
         if marker == SOS:
             return at if baseline else None
         baseline = baseline or marker == SOF0
-        at += 1 if marker == FILL else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        at += 1 if marker == FILL else 2 + length
     return None

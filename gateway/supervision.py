@@ -88,6 +88,9 @@ class Outage:
     def seen(self, at_ns: int | None = None) -> None:
         """Data of boot time `at_ns` (default: now) came."""
         at = boottime_ns() if at_ns is None else at_ns
+        if not self._down and (self._grace_ns is None or at - self._from_ns <= self._grace_ns):
+            self._from_ns = at  # as nearly always
+            return
         entries = self._gap(at)
         if self._down:
             entries.append(event("source_delivers", self._source, f"after: {self._reason}", at))
