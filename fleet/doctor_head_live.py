@@ -24,7 +24,7 @@ _BYTES = 4096
 @dataclass
 class Heard:
     """`hello`: the fields of HELLO, None if it did not answer; `health`: counters; `sensors`: states, as in the live snapshot. `frames`
-    that came whole, `bad` those that did not."""
+    that came whole, `bad` those that did not, from HELLO on: what was on its way before begins in its middle."""
 
     hello: dict[str, Any] | None = None
     health: dict[str, int] | None = None
@@ -39,7 +39,7 @@ def ask(port: str, seconds: float = LISTEN_SECONDS) -> Heard:
     uart = LinuxUart(port)
     try:
         until = time.monotonic() + seconds
-        asked = 0.0
+        asked, before = 0.0, 0
         buffer = bytearray(_BYTES)
         while time.monotonic() < until:
             if heard.hello is None and time.monotonic() - asked >= ASK_SECONDS:
@@ -49,14 +49,17 @@ def ask(port: str, seconds: float = LISTEN_SECONDS) -> Heard:
             if not count:
                 time.sleep(LOOK_SECONDS)
                 continue
-            for frame in decoder.feed(bytes(buffer[:count])):
+            came = decoder.feed(bytes(buffer[:count]))
+            if heard.hello is None:
+                before = decoder.bad
+            for frame in came:
                 whole_before = heard.hello is not None and heard.health is not None
                 take(heard, frame)
                 if not whole_before and heard.hello is not None and heard.health is not None:
                     until = min(until, time.monotonic() + ENOUGH_SECONDS)
     finally:
         uart.close()
-    heard.bad = decoder.bad
+    heard.bad += decoder.bad - before
     return heard
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway import shown
-from gateway.head_console_seen import Seen, Sensor
+from gateway.head_console_seen import Seen, Sensor, times
 
 WIDTH = shown.WIDTH - shown.SPARE
 NAME, STATE, AGE = 9, 8, 6  # columns; a sensor that is configuring needs more
@@ -117,8 +117,8 @@ def _values(sensor: Sensor, width: int) -> list[Text]:
     """Its reason and its values, as many to a line as it holds. What a sensor that failed said before is no value any more."""
     pieces = []
     if sensor.reason or (sensor.failures and sensor.state != "ok"):
-        count = f"failed {sensor.failures} times" if sensor.failures > 1 else "failed once" if sensor.failures else ""
-        pieces.append(Text(", ".join(word for word in (sensor.reason, count) if word), style="yellow"))
+        failures = times(sensor.failures) if sensor.failures else ""
+        pieces.append(Text(", ".join(word for word in (sensor.reason, failures) if word), style="yellow"))
     if sensor.state not in GONE:
         for group in shown.groups(sensor.values):
             pieces.append(Text(f"{shown.label(group)} ", style="bright_black").append_text(_plain(shown.of_group(group, sensor.values))))

@@ -166,7 +166,7 @@ class Seen:
         name, number, code, failures = state(frame.payload)
         now, reason = frames.STATES[number], frames.REASONS[code] if code else ""
         words = f"{now} ({reason})" if reason else now
-        self.changes.append(Change(frame.ticks, name, now, words + (f", {_times(failures)}" if failures else "")))
+        self.changes.append(Change(frame.ticks, name, now, words + (f", {times(failures)}" if failures else "")))
         if name != "head":
             sensor = self._sensor(name)
             sensor.state, sensor.reason, sensor.failures = now, reason, failures
@@ -226,5 +226,6 @@ class Seen:
         return len(self._recent) / min(_RATE_S, now - self._began)
 
 
-def _times(failures: int) -> str:
+def times(failures: int) -> str:
+    """1 failure, 2 failures."""
     return "1 failure" if failures == 1 else f"{failures} failures"

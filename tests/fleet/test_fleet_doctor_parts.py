@@ -75,6 +75,13 @@ def test_a_head_that_nobody_reads_is_asked_and_loses_nothing(tmp_path: Path, hea
     assert head.hellos == [(0, 0)] and not head.acks and head.ring[0][0] == kept  # asked once, and nothing released
 
 
+def test_the_half_frame_with_which_it_begins_is_no_damage(head: HeadStandIn) -> None:
+    with head.lock:
+        os.write(head._master, b"the end of a frame that another program had begun to read\0")
+    heard = doctor_head_live.ask(str(head.link), 5.0)
+    assert heard.hello is not None and heard.bad == 0 and heard.frames > 0
+
+
 def test_a_head_that_is_silent_or_not_there_is_red(tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     head.silent = True
     assert told(doctor_head.live(doctor_head_live.ask(str(head.link), 0.3), "port")) == {"head_silent": RED}

@@ -96,7 +96,7 @@ def test_what_a_sensor_said_before_it_failed_is_no_value_any_more(head: Head) ->
     assert (sensor["state"], sensor["reason"], sensor["failures"]) == ("failed", "no acknowledge", 12)
     assert sensor["values"] == {"illuminance": {"reason": "no acknowledge"}} and sensor["age_s"] == 3
     (line,) = [line for line in head.page() if line.startswith("opt3001")]
-    assert line == "opt3001   failed    3.0 s no acknowledge, failed 12 times"
+    assert line == "opt3001   failed    3.0 s no acknowledge, 12 failures"
 
 
 def test_a_sensor_of_the_standard_fit_that_says_nothing_is_silent_once_all_of_the_ring_has_come(head: Head) -> None:
