@@ -50,7 +50,8 @@ class NotNow(Exception):
 
 
 class UpdateFailed(Exception):
-    """The head was not proved with the new version. It runs what it ran before, or will when its trial is over; one line says why."""
+    """The head was not proved with the new version. It runs what it ran before or, where the line itself failed, the new one until its trial
+    is over; one line says why."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def work(wanted: Request, report: Report) -> Updated:
     try:
         return _Work(wanted, report).run()
     except BusyError as error:
-        raise NotNow(f"{wanted.port} is in use; the recorder has it while the truck works") from error
+        raise NotNow(f"{wanted.port} is in use (the recorder has it while the truck works)") from error
     except ImageError as error:
         raise InputError(str(error)) from error
     except (LineError, SelfTestError, HeadError) as error:

@@ -1,7 +1,7 @@
 """`cruisers head update`: the command (gateway/head_update.py does the work).
 
-Exit codes: 0 done, or up to date; 1 failed: the head runs what it ran before; 2 bad input, nothing was changed; 3 not now: the truck works,
-or nobody knows whether it does."""
+Exit codes: 0 done, or up to date; 1 failed: the head runs what it ran before, or the new version until its trial is over; 2 bad input,
+nothing was changed; 3 not now: the truck works, or nobody knows whether it does."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from gateway.head_update import update as bring_up_to_date
 
 FAILED, BAD_INPUT, NOT_NOW = 1, 2, 3
 _KINDS: dict[type[Exception], tuple[int, str, str]] = {  # exit code, word for machines, words for people
-    UpdateFailed: (FAILED, "failed", "failed, the head runs what it ran before: "),
+    UpdateFailed: (FAILED, "failed", "failed (the same again completes it): "),
     InputError: (BAD_INPUT, "bad input", ""),
     NotNow: (NOT_NOW, "not now", "not now: "),
 }
