@@ -194,6 +194,10 @@ class PMS5003:
         """Stop laser and fan at the next poll, until `start`."""
         self._sleep = True
 
+    def asleep(self) -> bool:
+        """Whether it was told to stop (it acknowledges nothing), and was not started again."""
+        return self._step == _ASLEEP
+
     def _quiet(self, now: int) -> None:
         """Go over to passive mode. Nothing is asked before it was silent for so long that it must have obeyed."""
         while self._uart.any():

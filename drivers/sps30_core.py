@@ -158,6 +158,10 @@ class Core:
         """Stop laser and fan until `start`. Before firmware 2.0 the sensor cannot sleep: it is only stopped."""
         self._jobs |= 1 << HALTING
 
+    def asleep(self) -> bool:
+        """Whether the sensor has said that it stopped, and was not started again."""
+        return self._step == _ASLEEP
+
     # --- talk
 
     def _ask(self, now: int) -> None:

@@ -16,8 +16,10 @@ def run() -> None:
 
     from firmware import boot_duty, slots
 
+    words, count = slots.begin(machine)
     slot, record = ("", "") if boot_duty.marked() else slots.pick()
     if not slot:
+        slots.stay(words, count)
         print("maintenance: Ctrl-C for the REPL, back to duty in 10 min")
     while not slot:
         time.sleep(1)  # the timer of boot.py ends it
@@ -32,6 +34,7 @@ def run() -> None:
         firmware.main.run(slot, record, boot_duty.stay)
     except Exception as error:  # noqa: BLE001  # whatever it is, the answer is the same
         sys.print_exception(error)
+        words[2] = 4 << 24 | count  # error: starts.py
         if record:  # on trial
             machine.reset()
 

@@ -15,13 +15,14 @@ from firmware.link import Link
 from firmware.outbox import Outbox
 from firmware.ring import Ring
 from firmware.ticks import Ticks, milliseconds
-from firmware.wire import CONFIGURING, DEGRADED, HEAD, PARTS_REFUSED, PAYLOAD_MAX
+from firmware.wire import DEGRADED, HEAD, PARTS_REFUSED, PAYLOAD_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
     from firmware.boot_trial import Trial
+    from firmware.leave import Leave
     from firmware.parts import Row
 
 VERSION = "0.1.0"
@@ -31,7 +32,7 @@ _LINK_PAUSE_MS = const(5)
 _LINK_BUSY_MS = const(1)
 _WATCH_MS = const(500)
 _HEALTH_MS = const(5000)
-_LEAVE_TURNS = const(20)  # 10 s
+_MAINTENANCE, _TRIAL_OVER = const(1), const(3)  # firmware/leave.py
 _WATCHDOG_MS = const(8000)  # the RP2040's longest is 8388
 _LINE_TASK = const(3)
 _TASKS = const(4)
@@ -52,12 +53,14 @@ def _text(about: dict) -> str:
 
 class Head:
     """All parts of the head, put together on `machine` (MicroPython's module). `ring` was made before all else (it is a third of the
-    heap), and then `rows` and `parts_error` (firmware.parts.load). `slot` is the one it was started from, "" if from none."""
+    heap), and then `rows` and `parts_error` (firmware.parts.load). `slot` is the one it was started from, "" if from none; `start` is
+    firmware.starts.begin's."""
 
     def __init__(self, ring: Ring, machine: "ModuleType", rows: "list[Row]", parts_error: str) -> None:
         from firmware.board import sensors  # not kept: main.forget
 
         self.slot = ""
+        self.start = (0, "")
         self._machine = machine
         self._ring = ring
         self._trial: Trial | None = None
@@ -74,7 +77,7 @@ class Head:
         self._link = Link(self._outbox, self._sensors, sys.stdin.buffer, sys.stdout.buffer, readable, writable, self.hello)
         self._progress = bytearray(_TASKS)
         self._longest_us = 0
-        self._leaving = 0
+        self._leave: Leave | None = None
 
     def hello(self) -> bytes:
         """The payload of HELLO (at most 233 bytes)."""
@@ -97,6 +100,11 @@ class Head:
         if self._parts_error:
             room = PAYLOAD_MAX - len(_text(about)) - len(',"parts_error":""')
             about["parts_error"] = self._parts_error[:room]
+        for name, value in zip(("boot_count", "marker"), self.start):  # noqa: B905  # MicroPython has no strict
+            if value:
+                about[name] = value
+                if len(_text(about)) > PAYLOAD_MAX:
+                    del about[name]
         return _text(about).encode()
 
     async def run(self, record: str = "", alive: "Callable[[], None] | None" = None) -> None:
@@ -135,7 +143,7 @@ class Head:
         """A version on trial that is good says so on the flash; one whose time is over resets, which costs it a start."""
         verdict = trial.step(now)
         if verdict < 0:
-            self._machine.reset()
+            self._go(_TRIAL_OVER)
         elif verdict > 0:
             try:
                 trial.confirm()
@@ -143,16 +151,13 @@ class Head:
                 return
             self._trial = None
 
-    def _leave(self) -> None:
-        """Into maintenance (firmware/boot_main.py), but not while a sensor starts: a fan that is reset at its start may stay locked."""
-        self._leaving += 1
-        for watched in self._sensors:
-            if watched.state == CONFIGURING and self._leaving < _LEAVE_TURNS:
-                return
-        from firmware import boot_duty  # there is room for it, just
+    def _go(self, why: int) -> None:
+        """One turn on the way to a reset because of `why`."""
+        if self._leave is None:
+            from firmware.leave import Leave  # there is room for it, just
 
-        boot_duty.mark()
-        self._machine.reset()
+            self._leave = Leave(self._machine, self._sensors, why)
+        self._leave.turn()
 
     async def _watch(self, alive: "Callable[[], None] | None" = None) -> None:
         """Feed the watchdog only when every task came round since it was fed last; every 5 s, collect garbage and report."""
@@ -171,7 +176,7 @@ class Head:
             if self._trial is not None:
                 self._try(self._trial, now)
             if self._link.maintenance:
-                self._leave()
+                self._go(_MAINTENANCE)
             uptime_ms += elapsed(now, started)
             started = now
             if elapsed(now, reported) >= _HEALTH_MS:

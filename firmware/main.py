@@ -16,6 +16,7 @@ RING = Ring()
 # 46 kB free and no 5 kB in one piece (measured, heap of 192 kB).
 _SWEEP_BYTES = 4096
 _LAST_WORDS_MS = 200  # for the text to leave
+_ERROR = 4  # firmware/starts.py
 
 
 def forget(*names: str) -> None:
@@ -27,6 +28,15 @@ def forget(*names: str) -> None:
             room, module = name.split(".")
             del sys.modules[name]
             delattr(sys.modules[room], module)
+
+
+def restart(machine: "ModuleType", why: int) -> None:
+    """Reset, and leave word of why for HELLO where there is memory for it (firmware/starts.py)."""
+    memory = getattr(machine, "mem_backup", None)
+    if memory is not None:
+        words = memory()
+        words[2] = why << 24 | words[1] >> 1 & 0x7F_FFFF
+    machine.reset()
 
 
 def put_together(machine: "ModuleType") -> "Head":
@@ -65,10 +75,16 @@ def run(slot: str = "", record: str = "", alive: "Callable[[], None] | None" = N
     try:
         import asyncio
 
+        from firmware.starts import begin
+
+        start = begin(machine)
+        del begin
+        forget("firmware.starts")
         head = put_together(machine)
         head.slot = slot
+        head.start = start
         asyncio.run(head.run(record, alive))
     except Exception as error:  # noqa: BLE001  # whatever it is, the answer is the same
         sys.print_exception(error)
         time.sleep_ms(_LAST_WORDS_MS)
-    machine.reset()
+    restart(machine, _ERROR)

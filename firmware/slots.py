@@ -18,8 +18,25 @@ from firmware.boot_switch import GOOD, STARTS, TRIAL, confirm, hexadecimal, newe
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
+    from typing import Any
 
-__all__ = ("confirm", "fault", "pick", "replace", "roll_back", "settle", "sha256", "sign", "spare", "state", "try_out", "version")
+__all__ = (
+    "begin",
+    "confirm",
+    "fault",
+    "pick",
+    "replace",
+    "roll_back",
+    "settle",
+    "sha256",
+    "sign",
+    "spare",
+    "state",
+    "stay",
+    "try_out",
+    "version",
+)
 
 FOLDERS = ("drivers", "firmware")
 _KEY = "unit.key"
@@ -170,6 +187,20 @@ def roll_back() -> None:
     if why:
         raise ValueError(why)
     write(rest, GOOD, 0)
+
+
+def begin(machine: "ModuleType") -> "tuple[Any, int]":
+    """Count this start of the board: (the words of firmware/starts.py, or stand-ins where there are none; number of this start)."""
+    words = machine.mem_backup() if hasattr(machine, "mem_backup") else [0, 0, 0]
+    count = (words[1] >> 1 & 0x7F_FFFF if words[1] >> 24 == 0x2B else 0) + 1
+    words[1] = 0x2B << 24 | count << 1 | 1
+    return words, count
+
+
+def stay(words: "Any", count: int) -> None:
+    """This start leads into maintenance: the next one is told so, or what the reset that led here told, whatever ends it."""
+    why = words[2] >> 24 if words[2] & 0x7F_FFFF == count - 1 else 0
+    words[2] = (why or 1) << 24 | count
 
 
 def pick() -> "tuple[str, str]":

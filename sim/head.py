@@ -1,10 +1,10 @@
 """The sensor head without its silicon: the real firmware on the real MicroPython, its chips simulated, its USB serial a pty.
 
 What is imitated of the RP2040, because the unix port hides it: 30-bit ticks (sim/micropython/time.py), a heap limit, byte 0x03 interrupting
-the program until kbd_intr(-1), an input buffer of 256 bytes that overruns, output that stalls when nobody reads, the watchdog, and
-reset_cause (which says WDT after machine.reset() too). A program that ends by itself leaves a silent head, as the REPL would; only its
-watchdog, if it had started one, brings it back. The folder keeps the head's file system (`flash/`) over resets, and its tracebacks
-(`head.log`).
+the program until kbd_intr(-1), an input buffer of 256 bytes that overruns, output that stalls when nobody reads, the watchdog, reset_cause
+(which says WDT after machine.reset() too), and the words of mem_backup, which only the power takes. A program that ends by itself leaves a
+silent head, as the REPL would; only its watchdog, if it had started one, brings it back. The folder keeps the head's file system (`flash/`)
+over resets, and its tracebacks (`head.log`).
 
 Limits: the serial port does not vanish while the head restarts (a real one does for about a second; `unplug` does that), and
 output waits for ever where the real USB stack gives up after 500 ms.
@@ -23,7 +23,6 @@ import sys
 import termios
 import threading
 import time
-import tty
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -34,11 +33,13 @@ from sim.chips.faces import Log, Source
 from sim.clock import Clock
 from sim.compiled import CompileError, compiled
 from sim.faults import Faults
+from sim.plug import Plug
 
 PARTS_FILE = "parts.json"  # the head's list of parts, on its flash
 HEAP_KB = 192  # MicroPython's heap on the RP2040
 # What sim/micropython takes of a heap: `machine` and `time` are in the flash of a board.
 SHIM_KB = 14
+BACKUP_BYTES = 16  # scratch registers 0 to 3
 INPUT_BYTES = 256  # what the head's serial input holds; more is lost
 OUTPUT_PIPE_BYTES = 4096  # the smallest pipe Linux makes: output beyond it makes the program wait
 TICKS_BEFORE_WRAP_S = 20.0  # the 30-bit ticks wrap so soon after every start of the head
@@ -60,6 +61,7 @@ class SimulatedHead:
 
     `faults` stand in front of the chips; their seconds are those of `clock`. `fit` are the parts on the board (sim/chips/board.py), which
     the head's list of parts then says; None: the standard fit, and whatever list is on the flash.
+    `backup` False: a MicroPython before 1.29, whose machine has no mem_backup.
     `program` is the module the board runs (its `run()` too, if it has one), found on `path` (None: the repository's rooms, as bytecode).
     """
 
@@ -76,6 +78,7 @@ class SimulatedHead:
         unique_id: bytes = bytes.fromhex("e6614c311b7d4f2a"),
         faults: Faults | None = None,
         fit: Sequence[str] | None = None,
+        backup: bool = True,
     ) -> None:
         self.folder = Path(folder)
         self.flash = self.folder / "flash"
@@ -94,6 +97,8 @@ class SimulatedHead:
             raise HeadError(f"the head's program cannot be compiled: {error}") from error
         self._ticks_before_wrap_ms = int(ticks_before_wrap_s * 1000)
         self._unique_id = unique_id
+        self._backup = self.folder / "backup" if backup else None
+        self._forget()
         self._cause = _PWRON
         self._reset_asked = False
         self._interrupt: int | None = _CTRL_C
@@ -101,15 +106,14 @@ class SimulatedHead:
         self._watchdog_due = 0.0
         self._start_due = 0.0  # when a program that was reset starts again; 0 = nothing to start
         self._child: subprocess.Popen[bytes] | None = None
-        self._tty: tuple[int, int] | None = None  # master, and the slave that keeps the port alive while nobody has it open
-        self._port = ""
+        self._usb = Plug(self.link)
         self._output = b""
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = False
         self._wake_read, self._wake_write = os.pipe()
         self._stderr = open(self.folder / "head.log", "ab")  # noqa: SIM115  (closed in stop)
         self.server = BusServer(self.board.i2c, self.board.uart, self)
-        self._plug()
+        self._usb.put_in()
         try:
             self._spawn()
         except OSError as error:
@@ -127,7 +131,7 @@ class SimulatedHead:
     @property
     def port(self) -> str:
         """Path of the serial port now ("" while unplugged); `folder`/head.tty always leads to it."""
-        return self._port
+        return self._usb.path
 
     @property
     def pid(self) -> int:
@@ -160,11 +164,11 @@ class SimulatedHead:
 
     def unplug(self) -> None:
         """Pulls the USB cable: the port vanishes, what the head sends is lost; the head runs on."""
-        self._in_bridge(self._unplug)
+        self._in_bridge(self._usb.pull_out)
 
     def plug(self) -> None:
         """Puts the USB cable back: a new port, under the same link."""
-        self._in_bridge(self._plug)
+        self._in_bridge(self._usb.put_in)
 
     def restart(self) -> None:
         """Takes the head's power away and gives it back: the program starts anew with reset cause PWRON. The chips keep theirs."""
@@ -177,7 +181,7 @@ class SimulatedHead:
         self._thread.join()
         self._kill()
         self.server.stop()
-        self._unplug()
+        self._usb.pull_out()
         self._stderr.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -233,6 +237,7 @@ class SimulatedHead:
             MICROPYPATH=f"{_SHIM}:{self._path}:.frozen",
             CRUISERS_TRUCK_PORT=str(self.server.port),
             CRUISERS_TICKS_BEFORE_WRAP_MS=str(self._ticks_before_wrap_ms),
+            CRUISERS_BACKUP="" if self._backup is None else str(self._backup.resolve()),
         )
         heap = f"heapsize={HEAP_KB + SHIM_KB}k"
         command = [sys.executable, "-P", "-m", "micropython_unix", "-X", heap, str(_SHIM / "truck_boot.py"), self._program]
@@ -257,33 +262,17 @@ class SimulatedHead:
                 pipe.close()
         self._child = None
 
+    def _forget(self) -> None:
+        if self._backup is not None:
+            self._backup.write_bytes(bytes(BACKUP_BYTES))
+
     def _reset(self, cause: int) -> None:
         self._kill()
+        if cause == _PWRON:
+            self._forget()
         self._cause = cause
         self._watchdog_s = 0.0
         self._start_due = time.monotonic() + BOOT_S
-
-    def _plug(self) -> None:
-        if self._tty is not None:
-            return
-        master, slave = os.openpty()
-        tty.setraw(slave)
-        os.set_blocking(master, False)
-        self._tty = (master, slave)
-        self._port = os.ttyname(slave)
-        fresh = self.folder / "head.tty.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(self._port)
-        fresh.replace(self.link)
-
-    def _unplug(self) -> None:
-        if self._tty is None:
-            return
-        self.link.unlink(missing_ok=True)
-        for descriptor in self._tty:
-            os.close(descriptor)
-        self._tty = None
-        self._port = ""
 
     def _bridge(self) -> None:
         while not self._stopping:
@@ -299,15 +288,15 @@ class SimulatedHead:
                 self._start_due = 0.0
                 self._spawn()
             self._move_output(ready)
-            if self._tty is not None and self._tty[0] in ready:
-                self._move_input(self._tty[0])
+            if self._usb.master in ready:
+                self._move_input(self._usb.master)
 
     def _poll(self) -> dict[int, int]:
         """Waits until something can be moved, at most a turn."""
         poller = select.poll()
         poller.register(self._wake_read, select.POLLIN)
-        if self._tty is not None:
-            poller.register(self._tty[0], select.POLLIN | (select.POLLOUT if self._output else 0))
+        if self._usb.master >= 0:
+            poller.register(self._usb.master, select.POLLIN | (select.POLLOUT if self._output else 0))
         child = self._child
         if child is not None and child.stdout is not None and not child.stdout.closed and not self._output:
             poller.register(child.stdout, select.POLLIN)
@@ -320,11 +309,11 @@ class SimulatedHead:
             self._output = os.read(pipe.fileno(), 256)
             if not self._output:  # the program has ended
                 pipe.close()
-        if self._tty is None:
+        if self._usb.master < 0:
             self._output = b""
         elif self._output:
             with contextlib.suppress(BlockingIOError):  # the pty is full; the next turn tries again
-                self._output = self._output[os.write(self._tty[0], self._output) :]
+                self._output = self._output[os.write(self._usb.master, self._output) :]
 
     def _move_input(self, master: int) -> None:
         """Port → program, as far as its input buffer has room; the interrupt character becomes a signal."""

@@ -6,6 +6,8 @@ function are a ValueError, a watchdog cannot be stopped. The pins of an I2C bus 
 make together, also while the controller has them, and open-drain pins pull low.
 """
 
+import os
+
 import truck_wire as wire
 import umachine
 import utime
@@ -19,6 +21,34 @@ mem16 = umachine.mem16
 mem32 = umachine.mem32
 
 _pin_values = {}
+
+
+class _Words:
+    """Words 0 to 3 of CRUISERS_BACKUP, a file that outlives a reset; whoever takes the power empties it. On the board: a memoryview."""
+
+    def __init__(self, path):
+        self._file = open(path, "r+b")  # noqa: SIM115  # until the power goes
+
+    def _seek(self, index):
+        if not 0 <= index < 4:
+            raise IndexError("index out of range")
+        self._file.seek(4 * index)
+
+    def __getitem__(self, index):
+        self._seek(index)
+        return int.from_bytes(self._file.read(4), "little")
+
+    def __setitem__(self, index, value):
+        self._seek(index)
+        self._file.write(value.to_bytes(4, "little"))
+
+
+if os.getenv("CRUISERS_BACKUP"):  # MicroPython 1.29; 1.28 has none
+    _words = _Words(os.getenv("CRUISERS_BACKUP"))
+
+    def mem_backup(region=0):
+        """The watchdog's scratch registers 0 to 3."""
+        return _words
 
 
 def unique_id():

@@ -199,10 +199,10 @@ def run(path):
     """A file of the board's, in the namespace of its REPL."""
     try:
         with open(path) as file:
-            code = file.read()
+            code = compile(file.read(), path, "exec")  # its text is not kept: a board reads it from the flash as it compiles
     except OSError:
         return False
-    exec(compile(code, path, "exec"), {"__name__": "__main__"})
+    exec(code, {"__name__": "__main__"})
     return True
 
 

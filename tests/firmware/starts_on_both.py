@@ -62,6 +62,16 @@ def check_a_reset_of_the_programs_own_is_told_once_and_by_name():
     assert chip.resets == 5
 
 
+def check_a_stay_in_maintenance_is_told_afterwards_with_what_led_there():
+    for why, name in ((MAINTENANCE, "maintenance"), (FAN_RUNNING, "fan running"), (0, "maintenance")):
+        chip = Chip()
+        chip.started()
+        if why:  # else a tool asked for it
+            restart(chip, why)
+        slots.stay(*slots.begin(chip))
+        assert chip.started() == (3, name)
+
+
 def check_a_newer_main_py_counts_the_starts_of_an_older_version_and_no_marker_outlives_them():
     chip = Chip()
     chip.started()

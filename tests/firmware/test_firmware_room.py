@@ -101,6 +101,23 @@ async def run():
 asyncio.run(run())
 """
 
+OVER = """
+import asyncio
+from array import array
+words = array("I", [0, 0x2B << 24 | 5 << 1, 0, 0])
+machine.mem_backup = lambda: words
+import firmware.main
+head = firmware.main.put_together(machine)
+class Trial:
+    def step(self, now): return -1
+head._trial = Trial()
+head._sensors.clear()
+try:
+    asyncio.run(head._watch())
+except SystemExit:
+    print(words[0], words[2] >> 24, words[2] & 0x7FFFFF)
+"""
+
 BROKEN = """
 import gc
 import firmware.main
@@ -108,7 +125,14 @@ gc.threshold(4096)
 from firmware import link
 def broken(self, now): raise ValueError("broken link")
 link.Link.turn = broken
-firmware.main.run()
+from array import array
+words = array("I", 4 * [0])
+machine.mem_backup = lambda: words
+try:
+    firmware.main.run()
+except SystemExit:
+    print("marker", words[2] >> 24, words[2] & 0x7FFFFF)
+    raise
 print("still here")
 """
 
@@ -172,6 +196,46 @@ def test_the_head_runs_what_the_list_of_parts_says_or_the_standard_fit_and_tells
     assert lines[3] == ("(3, 15)" if words else "None")
 
 
+HELLO = """
+import firmware.main
+head = firmware.main.put_together(machine)
+ring = head._ring
+for sequence, slot, start, error in CASES:
+    ring.oldest = ring.newest = sequence
+    ring.used = 1
+    head.slot = slot.split()[0] if slot else ""
+    head._trial = 1 if "trial" in slot else None
+    head.start = start
+    head._parts_error = error
+    print(head.hello().decode())
+"""
+LONG_ERROR = "opt3001 and veml7700: one place for both (light)"
+CASES = [
+    (1_000_000, "a", (3, "trial over"), ""),
+    (999_999_999, "a on trial", (65_535, "fan running"), ""),  # "linux" is 2 longer than the board's "rp2"
+    (4_294_967_295, "a on trial", (8_388_607, "maintenance"), ""),
+    (4_294_967_295, "a on trial", (8_388_607, "maintenance"), LONG_ERROR),
+    (1_000, "", (2, "error"), "not JSON"),
+    (1_000, "a", (0, ""), ""),
+]
+
+
+@pytest.mark.timeout(60)
+def test_hello_fits_with_the_longest_values_and_leaves_out_what_does_not() -> None:
+    names = MACHINE.replace("def reset_cause(): return 1", "def reset_cause(): return 3")
+    result = both.micropython("-c", f"{names}\nCASES = {CASES!r}\n{HELLO}")
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(CASES), result.stdout + result.stderr
+    assert max(map(len, lines)) <= frames.PAYLOAD_MAX
+    usual, longest, longer, with_error, short_error, without = map(json.loads, lines)
+    assert (usual["boot_count"], usual["marker"], usual["slot"]) == (3, "trial over", "a")
+    assert (longest["boot_count"], longest["marker"], longest["slot"]) == (65_535, "fan running", "a on trial")
+    assert longer["boot_count"] == 8_388_607 and "marker" not in longer
+    assert LONG_ERROR.startswith(with_error["parts_error"]) and len(with_error["parts_error"]) >= 20
+    assert (short_error["boot_count"], short_error["marker"], short_error["parts_error"]) == (2, "error", "not JSON")
+    assert not {"boot_count", "marker"} & set(without)
+
+
 @pytest.mark.timeout(60)
 def test_the_watchdog_is_fed_only_when_every_task_came_round() -> None:
     result = both.micropython("-c", MACHINE + WATCHED)
@@ -179,6 +243,13 @@ def test_the_watchdog_is_fed_only_when_every_task_came_round() -> None:
 
 
 @pytest.mark.timeout(60)
+def test_a_version_whose_trial_is_over_resets_with_its_marker_and_not_into_maintenance() -> None:
+    result = both.micropython("-c", MACHINE + OVER)
+    assert result.stdout.split() == ["0", "3", "5"], result.stdout + result.stderr
+
+
+@pytest.mark.timeout(60)
 def test_a_head_that_loses_a_task_says_why_and_resets() -> None:
     result = both.micropython("-c", MACHINE + BROKEN)
     assert "ValueError: broken link" in result.stdout and "still here" not in result.stdout, result.stdout + result.stderr
+    assert "marker 4 1" in result.stdout, result.stdout + result.stderr
