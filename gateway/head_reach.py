@@ -4,7 +4,7 @@ A head on duty is asked into maintenance by a frame and resets; a board with not
 there already. Whatever ends a session, the board's own timer brings it back to duty 10 min later (firmware/boot_duty.py).
 
 The port vanishes at each reset. Somebody else who wants it, as the recorder does when the ignition comes on, can take it in that moment: it
-is then waited for until REACH_S is over. A recorder lets go of a head that does not answer after 10 s (gateway/head.py)."""
+is then waited for until REACH_S is over."""
 
 import contextlib
 import time

@@ -10,9 +10,9 @@ Then the way of gateway/head_prove.py. It changes one slot and the switch, nothi
 be at the end what they were at the beginning.
 
 Recovery. Killed or cut anywhere, the head runs one whole version or the other, and the same call again completes it. Meanwhile the port is
-locked: a recorder that begins a shift finds it busy and tries again twice a second. In the moments of a reset it may take the head: then
-either this waits until it lets go of a head that does not answer, or the update ends as "not now", and the new version, on trial, confirms
-or withdraws itself.
+locked: a recorder that begins a shift finds it busy and tries again twice a second. In the moments of a reset it may take the head all the
+same. Then the update ends as "not now" unless it gets the port back within REACH_S, and the head goes on by itself: a new version, on
+trial, confirms or withdraws itself, and a head in maintenance is back on duty after 10 min.
 
 Errors: InputError, NotNow, UpdateFailed."""
 
@@ -50,8 +50,8 @@ class NotNow(Exception):
 
 
 class UpdateFailed(Exception):
-    """The head was not proved with the new version. It runs what it ran before or, where the line itself failed, the new one until its trial
-    is over; one line says why."""
+    """The head was not proved with the new version; one line says why. It runs what it ran before or, where the line itself failed, the new
+    one until its trial is over."""
 
 
 @dataclass(frozen=True)
