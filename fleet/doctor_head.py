@@ -12,6 +12,7 @@ from fleet.doctor_head_live import Heard
 from fleet.doctor_ports import missing, owner
 from fleet.doctor_visit import Visit
 from gateway.head_live import HEAD
+from gateway.head_log import cause
 from logbook import reader
 from logbook.channels import EVENT, HEALTH, READINGS
 
@@ -112,12 +113,15 @@ def live(heard: Heard, port: str) -> list[Finding]:
 
 def identity(hello: dict[str, Any]) -> list[Finding]:
     """Firmware and the reason of its last start. Pure."""
-    names = {name: str(hello.get(name, "?")) for name in ("firmware", "runtime", "unique_id", "reset_cause")}
-    found = [green("head_is", **names)]
+    names = {name: str(hello.get(name, "?")) for name in ("firmware", "runtime", "unique_id")}
+    found = [green("head_is", **names, reset_cause=cause(hello))]
     if hello.get("parts_error"):
         found.append(red("head_parts", say("do_flash"), error=str(hello["parts_error"])))
-    if hello.get("reset_cause") == "watchdog":
+    marker = hello.get("marker")
+    if marker is None and hello.get("reset_cause") == "watchdog":
         found.append(yellow("head_watchdog", say("do_watch_head")))
+    elif marker is not None and marker != "maintenance":
+        found.append(yellow("head_reset_itself", say("do_watch_head"), marker=str(marker)))
     return found
 
 

@@ -226,6 +226,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "head_bad_frames": ("{bad} frames came damaged, {frames} whole", "壊れたフレーム {bad}、正常 {frames}"),
     "head_parts": ("its list of parts is refused: {error}", "部品表が拒否されました: {error}"),
     "head_watchdog": ("its watchdog restarted it", "ウォッチドッグで再起動しました"),
+    "head_reset_itself": ("it restarted itself: {marker}", "自分で再起動しました: {marker}"),
     "head_health": (
         "up {uptime:.0f} min, heap {heap:.0f} kB free, {dropped} frames dropped from its ring",
         "稼働 {uptime:.0f} 分、空きヒープ {heap:.0f} kB、リングから失われたフレーム {dropped}",

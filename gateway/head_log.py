@@ -5,7 +5,7 @@ the frames."""
 
 import copy
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from firmware import frames
@@ -22,6 +22,13 @@ from logbook.channels import HEAD_FRAMES, HEALTH
 from logbook.schemas import cruisers_pb2 as pb
 
 IMU_NUMBER = bytes(number for number, sensor in frames.SENSORS.items() if sensor == IMU)
+
+
+def cause(hello: Mapping[str, Any]) -> str:
+    """Why the head started, as far as it says: the chip's word, the program's where it reset itself, and the number of the start."""
+    marker, count = hello.get("marker"), hello.get("boot_count")
+    words = str(hello.get("reset_cause", "unknown cause")) + (f": {marker}" if marker else "")
+    return words + (f", start {count}" if count else "")
 
 
 class HeadLog:
@@ -64,7 +71,7 @@ class HeadLog:
         frames of that one may be missing, beside its end."""
         if boot != self._boot:
             since = self._chips.last.get(HEAD, self._clock.boottime_ns(0) if self._boot else None)
-            reason = "; ".join(filter(None, (because, f"head restarted ({fields.get('reset_cause', 'unknown cause')})")))
+            reason = "; ".join(filter(None, (because, f"head restarted ({cause(fields)})")))
             if since is not None and boot not in self._known:
                 self._chips.last[HEAD] = max(since, clock.boottime_ns(0))
                 self._chips.entries.append(gap(HEAD, reason, since, self._chips.last[HEAD]))

@@ -98,6 +98,15 @@ def test_what_the_head_complains_of_is_told() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("marker", "complaint"), [("maintenance", {}), ("error", {"head_reset_itself": YELLOW}), (None, {"head_watchdog": YELLOW})]
+)
+def test_a_reset_that_the_head_made_itself_is_not_the_watchdogs(marker: str | None, complaint: dict[str, str]) -> None:
+    hello = {"reset_cause": "watchdog", "boot_count": 4} | ({"marker": marker} if marker else {})
+    found = doctor_head.identity(hello)
+    assert told(found) == {"head_is": GREEN} | complaint
+
+
 def test_while_the_recorder_owns_the_head_its_words_count_and_the_port_is_left_alone(tmp_path: Path, head: HeadStandIn) -> None:
     config = truck(tmp_path, head.link)
     live = LiveReceiver(config.live_socket)

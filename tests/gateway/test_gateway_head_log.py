@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,11 +36,11 @@ class Logging:
         self.sequence = 0
         self.greet(BOOT)
 
-    def greet(self, boot: int, started: int = NOW) -> None:
+    def greet(self, boot: int, started: int = NOW, more: Mapping[str, object] | None = None) -> None:
         clock = HeadClock()
         clock.exchange(started, 0, started)
         self.boot = boot
-        self.log.hello(boot, {"unique_id": "u", "reset_cause": "watchdog", "oldest": 1}, clock)
+        self.log.hello(boot, {"unique_id": "u", "reset_cause": "watchdog", "oldest": 1, **(more or {})}, clock)
 
     def add(self, kind: int, payload: bytes, ticks: int = 1_000_000, numbered: bool = True) -> frames.Frame:
         self.sequence += numbered
@@ -235,6 +235,23 @@ def test_a_restart_of_the_head_is_a_gap_from_its_newest_frame_to_its_start(loggi
     logging.log.commit()
     (gap,) = logging.bench.close().gaps("head")
     assert (gap.from_boottime_ns, gap.to_boottime_ns) == (NOW + 50_000_000, NOW + 5 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({}, "head restarted (watchdog)"),
+        ({"boot_count": 3}, "head restarted (watchdog, start 3)"),
+        ({"boot_count": 3, "marker": "trial over"}, "head restarted (watchdog: trial over, start 3)"),
+    ],
+)
+def test_a_restart_tells_which_start_it_was_and_whether_the_program_made_it(logging: Logging, more: dict[str, object], words: str) -> None:
+    logging.greet(BOOT + 1, NOW + 5 * SECOND, more)
+    logging.log.commit()
+    recording = logging.bench.close()
+    (gap,) = recording.gaps("head")
+    assert gap.reason == words
+    assert json.loads(recording.events("head_identity")[-1].detail).items() >= more.items()
 
 
 def test_a_restart_of_a_head_that_sent_nothing_is_a_gap_from_its_first_start(logging: Logging) -> None:
