@@ -243,7 +243,8 @@ class HeadLink:
         now = boottime_ns()
         bad = self._decoder.bad
         for frame in self._decoder.feed(data):
-            self._heard = now
+            if frame.type < frames.HELLO_REQUEST:  # not our own words: a head that was left in its REPL echoes them
+                self._heard = now
             self._take(port, frame, now)
         self.bad += self._decoder.bad - bad
         if self._heard == now and self._greeted:

@@ -343,8 +343,11 @@ def test_a_head_that_greets_unasked_behind_a_frame_of_its_new_boot_is_taken_up(t
     assert sorted(number for boot, number in recording.sequences().elements() if boot == BOOT + 1) == list(range(1, head.sequence + 1))
 
 
-def test_a_head_that_hangs_is_opened_anew_and_told_once(tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("SILENCE_SECONDS", 0.2), ("HANGING_SECONDS", 0.4), ("REOPEN_SECONDS", 0.05)):
+@pytest.mark.parametrize("state", ["silent", "in_repl"])
+def test_a_head_that_hangs_or_was_left_in_its_repl_is_opened_anew_and_told_once(
+    tmp_path: Path, head: HeadStandIn, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    for name, seconds in (("SILENCE_SECONDS", 0.2), ("HANGING_SECONDS", 0.4), ("REOPEN_SECONDS", 0.05), ("PING_SECONDS", 0.1)):
         monkeypatch.setattr(gateway.head, name, seconds)
     opened: list[str] = []
     real = serial.Serial
@@ -354,7 +357,7 @@ def test_a_head_that_hangs_is_opened_anew_and_told_once(tmp_path: Path, head: He
         return real(port, *arguments, **settings)
 
     monkeypatch.setattr(serial, "Serial", counting)
-    head.silent = True
+    setattr(head, state, True)
     linked = Linked(tmp_path, head)
     wait_for(lambda: len(opened) >= 4, "the port being opened again")
     recording = linked.end()

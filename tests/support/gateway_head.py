@@ -41,6 +41,7 @@ class HeadStandIn:
         self.lock = threading.RLock()
         self.sampling = True
         self.silent = False
+        self.in_repl = False  # then it only echoes
         self.damage = 0  # frames to damage on the wire
         self.bytes_at_once = 1_024  # every 5 ms
         self.pings = 0
@@ -170,9 +171,13 @@ class HeadStandIn:
     def _serve(self) -> None:
         readable, writable, _ = select.select([self._master], [self._master], [], 0)
         if readable:
-            for frame in self._decoder.feed(os.read(self._master, 4096)):
+            data = os.read(self._master, 4096)
+            if self.in_repl:
+                os.write(self._master, data)
+                return
+            for frame in self._decoder.feed(data):
                 self._command(frame)
-        if self.silent:
+        if self.silent or self.in_repl:
             self._out = b""
             return
         for sequence, encoded in self.ring:
