@@ -76,11 +76,11 @@ def _who(seen: Seen, port: str) -> Text:
 
 def _how(seen: Seen, trouble: str, now: float) -> list[Text]:
     hello, health = seen.hello or {}, seen.health
-    start = Text(f"{hello.get('runtime', '?')}, started by {hello.get('reset_cause', '?')}")
+    # The chip calls a reset that the program made "watchdog", too; that one has a marker.
+    cause = f"its own reset ({hello['marker']})" if hello.get("marker") else hello.get("reset_cause", "?")
+    start = Text(f"{hello.get('runtime', '?')}, started by {cause}")
     if "boot_count" in hello:
         start.append(f", boot {hello['boot_count']}")
-    if hello.get("marker"):
-        start.append(f", marker {hello['marker']}")
     start.truncate(WIDTH, overflow="ellipsis")
     if health is None:
         lines = [start, Text("health comes within 5 s"), Text(_ring(seen))]

@@ -145,10 +145,10 @@ def test_the_head_itself_is_told_in_four_lines_and_keys_it_does_not_send_are_lef
         "up 1 min, heap 40.0 kB free, longest turn 12 ms",
         "ring: frames 4 to 2, 4.0 of 65.5 kB, 5 dropped",
     ]
-    head.hello(boot_count=17, marker="update", slot="b on trial", parts_error="no part 'bme280'")
+    head.hello(boot_count=17, marker="maintenance", slot="b on trial", parts_error="no part 'bme280'")
     lines = head.page()
     assert lines[0].startswith("head e6614c311b7d4f2a  firmware 0.1.0, slot b on trial")
-    assert lines[1] == "micropython 1.29.0 rp2, started by watchdog, boot 17, marker update"
+    assert lines[1] == "micropython 1.29.0 rp2, started by its own reset (maintenance), boot 17"
     assert lines[5] == "list of parts refused: no part 'bme280'"
 
 
