@@ -93,7 +93,7 @@ class Oracle:
         self._digests: dict[tuple[Path, int, int], str] = {}
         self._deleted: set[str] = set()
         self._unstored: set[str] = set()
-        self._replaced: dict[str, str] = {}  # original -> derived
+        self._replaced: dict[str, set[str]] = {}  # original -> derived segments that name it
         self.ever_counted: set[str] = set()  # as delivered, at any look
 
     @property
@@ -108,8 +108,7 @@ class Oracle:
         identity = derived_identity(path)
         originals = tuple(identity.derived_from.split()) if identity is not None else ()
         with self._lock:
-            self._owed[segment_id] = Owed(segment_id, path, len(data), hashlib.sha256(data).hexdigest(), originals)
-            self._replaced.update(dict.fromkeys(originals, segment_id))
+            self._enter(Owed(segment_id, path, len(data), hashlib.sha256(data).hexdigest(), originals))
         return segment_id
 
     @contextmanager
@@ -145,7 +144,9 @@ class Oracle:
         for segment_id in counted - self._unstored:
             if segment_id in self._owed and not self._whole(segment_id, held):
                 self._unstored.add(segment_id)
-        missing = [owed for owed in gone if not self._whole(owed.segment_id, held) and not self._too_late(owed.segment_id, held)]
+        missing = [
+            owed for owed in gone if not self._whole(owed.segment_id, held) and not self._too_late(owed.segment_id, held, there=True)
+        ]
         if any(owed.segment_id not in self._replaced for owed in missing):
             self._find_derived()  # what was derived since: a derived segment is in the spool before its originals go
         self._deleted.update(owed.segment_id for owed in missing if owed.segment_id not in self._replaced)
@@ -207,9 +208,17 @@ class Oracle:
         """Whether it is in the archive, or, where a derived one came too late to replace them, its originals are."""
         return segment_id in held or self._too_late(segment_id, held)
 
-    def _too_late(self, segment_id: str, held: dict[str, list[Path]]) -> bool:
+    def _too_late(self, segment_id: str, held: dict[str, list[Path]], there: bool = False) -> bool:
+        """Whether a derived segment came when one of its originals was on its way: then it stands for none of them, and each goes its own
+        way: into the archive, or into another derived segment that does. `there`: or it is still in the spool."""
         originals = self._owed[segment_id].derived_from
-        return bool(originals) and all(original in held for original in originals)
+        return bool(originals) and all(self._goes_on(original, held, there, {segment_id}) for original in originals)
+
+    def _goes_on(self, segment_id: str, held: dict[str, list[Path]], there: bool, without: set[str]) -> bool:
+        if self._whole(segment_id, held) or (there and self._owed[segment_id].path.exists()):
+            return True
+        others = self._replaced.get(segment_id, set()) - without
+        return any(self._goes_on(other, held, there, without | {other}) for other in others)
 
     def _find_derived(self) -> None:
         for path in [*self._spool.glob("[!.]*/*.mcap"), *self._graveyard.iterdir()]:
@@ -230,8 +239,12 @@ class Oracle:
         place = self._spool / segment_id.removeprefix(f"{self._truck}-")[:17] / f"{segment_id.removeprefix(f'{self._truck}-')[18:]}.mcap"
         originals = tuple(identity.derived_from.split())
         with self._lock:
-            self._owed[segment_id] = Owed(segment_id, place, len(data), hashlib.sha256(data).hexdigest(), originals)
-            self._replaced.update(dict.fromkeys(originals, segment_id))
+            self._enter(Owed(segment_id, place, len(data), hashlib.sha256(data).hexdigest(), originals))
+
+    def _enter(self, owed: Owed) -> None:
+        self._owed[owed.segment_id] = owed
+        for original in owed.derived_from:
+            self._replaced.setdefault(original, set()).add(owed.segment_id)
 
     def _whole(self, segment_id: str, held: dict[str, list[Path]]) -> bool:
         owed, paths = self._owed[segment_id], held.get(segment_id, [])

@@ -10,6 +10,8 @@ from uplink_faults_rig import seal
 from uplink_oracle import Oracle
 
 from gateway.ledger import LEDGER_NAME, Ledger
+from gateway.sweeper_derivation import Derivation
+from gateway.sweeper_derive import Writer, load, publish
 from gateway.uplink_scan import describe, scan
 from sox.segments import Receipt
 
@@ -94,6 +96,32 @@ def test_a_file_deleted_too_early_is_told_even_if_it_was_uploaded_and_arrives_la
     place.store(0, data=data)
     place.store(1)
     assert place.oracle.verdict().deleted_unreceipted == [place.ids[0]]
+
+
+def test_a_derived_segment_that_came_too_late_is_missed_only_if_one_of_its_originals_went_no_other_way(place: Place) -> None:
+    contents = [load(path) for path in place.paths]
+    writer = Writer(place.spool, TRUCK)
+
+    def derive(*numbers: int) -> Path:
+        identities = [place.ids[number] for number in numbers]
+        entries = [entry for number in numbers for entry in contents[number].entries[::2]]
+        written, at = writer.write(contents[numbers[0]], identities, place.paths[0].parent.name, Derivation("thinning", 2), entries)
+        publish(written, at)
+        return at
+
+    late = derive(0, 1)
+    place.oracle.look()
+    late.unlink()  # the first original was on its way already: it is given up, though nothing of it is delivered yet
+    place.oracle.look()
+    again = derive(1)
+    place.oracle.look()
+    place.paths[1].unlink()
+    place.store(0)
+    name = f"{TRUCK}-{again.parent.name}-{again.stem}"
+    assert name in place.oracle.verdict().lost  # the second original went into another, which has not come
+    place.store(1, name, again.read_bytes())
+    verdict = place.oracle.verdict()
+    assert verdict.lost == verdict.deleted_unreceipted == verdict.unowed == [] and verdict.segments == 2
 
 
 def test_a_ledger_that_forgot_a_segment_does_not_balance(place: Place) -> None:
