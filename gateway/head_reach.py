@@ -79,8 +79,10 @@ def reach(port: str) -> Repl:
                             head.command(frames.MAINTENANCE)
                             asked = True
                             time.sleep(RESET_S)
-                line = Repl(port)
-                line.call(_BOARD)
+                with contextlib.ExitStack() as unless_reached:
+                    line = unless_reached.enter_context(Repl(port))  # closed again, or the next try would find the port in use
+                    line.call(_BOARD)
+                    unless_reached.pop_all()
                 return line
             except LineError as error:
                 last = LineError("a head answers, but does not go into maintenance") if asked else error

@@ -3,13 +3,13 @@ verified that goes through it.
 
 mpremote verifies nothing: one flipped byte on the line gave exit code 0 and a wrong file (facts 5.3). So here
 
-- every piece of code goes with its CRC-32, which the unit checks before it runs it (`_CHECKED`), and every answer comes back with one;
+- every piece of code goes with its CRC-32, which the unit checks before it runs it (`_FIRST`, `_CHECKED`), and every answer comes back
+  with one; from the greeting on every byte heard must be the one that is due there, or the session ends (`_EXCHANGE`);
 - a file is written beside its name, its SHA-256 is computed on the unit from what the flash gives back, and only then it is renamed;
 - every read, write and wait ends at the deadline of `limit`: mpremote alone waits for ever where the expected text never comes. The
   process that runs a session has a time limit of its own beside that (gateway/head_process.py).
 
-What one flipped byte can still do is spoil the helper functions themselves: then a hash or an answer is wrong, and the caller's last look
-at the whole flash (`tree`) refuses the unit.
+So one flipped byte on the line of a session is an error, or nothing that anybody used; docs/updates.md says of which byte that was shown.
 
 Errors: LineError, whatever went wrong. The unit may then be anywhere; a new run finds out."""
 
@@ -18,6 +18,7 @@ import binascii
 import contextlib
 import hashlib
 import json
+import re
 import struct
 import termios
 import time
@@ -36,6 +37,12 @@ PIECE = 768  # bytes of a file in one command: 1 kB in base64, well within a hea
 _PATHS = 8  # hashes in one answer
 _REPL_S = 1.0
 RESET_S = 0.2  # until the port is gone; a real one comes back after about a second
+
+# One exchange: prompt, raw paste and its window, a 01 for each window that the unit has taken, its acknowledgement, output, error text.
+_EXCHANGE = re.compile(rb">R\x01(..)\x01*\x04([^\x04]*)\x04([^\x04]*)\x04", re.DOTALL)
+
+# What goes over first runs only where its CRC is right: any other number is no key there.
+_FIRST = b"import binascii\ns=%r\nexec({%d:s}[binascii.crc32(s)])"
 
 # On the unit. `_c` runs code only when its CRC is right, and says the answer, as JSON in base64, with one. What a session before this one
 # left open is closed: a half-written file that only the collector freed hung the file system at the next open (seen).
@@ -105,11 +112,18 @@ class _Deadline:
     def __init__(self, port: Any) -> None:
         self._port = port
         self.until = 0.0
+        self.heard = bytearray()
 
     def __getattr__(self, name: str) -> Any:
         if time.monotonic() > self.until:
             raise LineError("no answer in time")
         return getattr(self._port, name)
+
+    def read(self, size: int) -> bytes:
+        """What came, kept in `heard`."""
+        data = bytes(self.__getattr__("read")(size))
+        self.heard += data
+        return data
 
     def close(self) -> None:
         """Closes the port, also after the deadline."""
@@ -127,6 +141,7 @@ class Repl:
             self._transport.serial = self._port
             # So it reads with the port's time-out instead of sleeping 10 ms between two looks.
             self._transport.is_pty = True
+            self._window = b""  # as the unit said it first
             try:
                 self._enter(wait_s)
             except BaseException:
@@ -142,8 +157,8 @@ class Repl:
     def _enter(self, wait_s: float) -> None:
         self._port.until = time.monotonic() + wait_s
         self._transport.enter_raw_repl(soft_reset=False, timeout_overall=wait_s)
-        self._port.until = time.monotonic() + CALL_S
-        self._transport.exec(_CHECKED)
+        if self._exchange(_FIRST % (_CHECKED, binascii.crc32(_CHECKED)), CALL_S):
+            raise LineError("the unit said what it was not asked")
         self.call(_HELPERS)
 
     def close(self) -> None:
@@ -153,21 +168,28 @@ class Repl:
 
     def call(self, code: str, limit_s: float | None = None) -> Any:
         """Runs `code` on the unit; what it leaves in `answer`, as JSON. LineError: the unit raised, or its answer is damaged or late."""
-        source = code.encode()
-        limit_s = CALL_S if limit_s is None else limit_s
+        reply = self._exchange(_checked(code), CALL_S if limit_s is None else limit_s)
+        with contextlib.suppress(ValueError):  # said in the next line, as every other damage
+            answer = base64.b64decode(reply[9:], validate=False)
+            text = b"%08x %s" % (binascii.crc32(answer), base64.b64encode(answer))
+            if reply in (text + b"\r\n", text + b"\n"):  # as rp2 and the unix port end a line
+                return json.loads(answer)
+        raise LineError(f"the answer was damaged: {reply[:40]!r}")
+
+    def _exchange(self, command: bytes, limit_s: float) -> bytes:
+        """What the unit prints. LineError: it raised, or anything came that is not due."""
         self._port.until = time.monotonic() + limit_s
+        self._port.heard.clear()
         with _line_errors():
-            reply, trouble = self._transport.exec_raw(b"_c(%d, %r)" % (binascii.crc32(source), source), timeout=limit_s)
+            self._transport.exec_raw(command, timeout=limit_s)
+        heard = _EXCHANGE.fullmatch(self._port.heard)
+        window, reply, trouble = heard.groups() if heard else (b"", b"", b"")
+        if heard is None or window != (self._window or window):
+            raise LineError("the unit's answer was damaged")
+        self._window = window
         if trouble:
             raise LineError(f"on the unit: {_last_line(trouble)}")
-        try:
-            crc, text = reply.split()
-            answer = base64.b64decode(text, validate=True)
-            if int(crc, 16) == binascii.crc32(answer):
-                return json.loads(answer)
-        except ValueError:
-            pass  # said in the next line, as every other damage
-        raise LineError(f"the answer was damaged: {reply[:40]!r}")
+        return reply
 
     def tree(self) -> dict[str, tuple[int, str]]:
         """Every file on the flash: (size, SHA-256 in hex) by path."""
@@ -209,12 +231,18 @@ class Repl:
 
     def reset(self) -> None:
         """A hard reset: the port vanishes, so nothing can be answered."""
-        source = b"import time, machine\ntime.sleep_ms(50)\nmachine.reset()"
+        source = _checked("import time, machine\ntime.sleep_ms(50)\nmachine.reset()")
         self._port.until = time.monotonic() + _REPL_S
         with contextlib.suppress(TransportError, serial.SerialException, OSError, termios.error, struct.error, LineError):
             self._transport.exec_raw_no_follow(source)
         time.sleep(RESET_S)
         self.close()
+
+
+def _checked(code: str) -> bytes:
+    """The code with its CRC, as the unit takes it."""
+    source = code.encode()
+    return b"_c(%d, %r)" % (binascii.crc32(source), source)
 
 
 def _last_line(text: bytes) -> str:

@@ -1,156 +1,213 @@
-"""The long forms of the flash tests, as tables: `python tests/support/flash_long.py [flips N] [cuts N] [first N] [units N]`.
+"""The long forms of the flash tests, as tables (docs/updates.md): `make flash-long`, or
 
-flips   one byte damaged, at N places each way spread over a whole update: refused, or what the passport says is on the flash
-cuts    unplugged, and power cut, at N places: a second run completes
-first   the same two ways, during the first installation of a blank board
+    python tests/support/flash_long.py [flips N] [every STEP] [cuts STEP] [units N]
+
+flips   one bit of one byte damaged, at N places by chance in each of an update, a first installation, a way back and a repeated run
+every   the same at every STEPth byte of one session over the raw REPL: a repeated run's, and the transfer of one file
+cuts    after every STEPth command of an update and of a first installation the plug is pulled, or the power cut: in the command's middle,
+        and in its answer
 units   N units in one command, twice: the second writes nothing"""
 
+import multiprocessing
+import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from flash_rig import plan, program, units  # noqa: E402
+from flash_cases import (  # noqa: E402
+    BAD,
+    EVENTS,
+    KINDS,
+    SEED,
+    WAYS,
+    AtCommand,
+    Case,
+    clean,
+    commands,
+    count_commands,
+    cut,
+    flipped,
+    session,
+    session_flipped,
+    wanted_run,
+)  # fmt: skip
+from flash_rig import plan, units  # noqa: E402
+from flash_watch import UNEXPLAINED, Watched, watch, watching  # noqa: E402
+from rich import box  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
 
 from fleet import flash_many  # noqa: E402
 from fleet.flash_unit import UnitError, run  # noqa: E402
 from gateway import head_duty, head_reach, head_repl  # noqa: E402
-from sim.unit import Trouble, Unit  # noqa: E402
+from gateway.head_repl import LineError  # noqa: E402
+from sim.unit import Trouble  # noqa: E402
 
-AT_ONCE = 4
-BYTES_TO_UNIT, BYTES_TO_HOST = 10_000, 10_500  # of an update of the small program, measured; later places fall behind its end
-FIRST_BYTES = 17_000  # a first installation sends so many more: the board's own files, and every file of the slot
+PROCESSES, LANES = 2, 8  # they wait more than they compute
 
 
 def _impatient() -> None:
-    head_repl.CALL_S = 2.0
+    """What is wrong here is so at once; yet a machine that stalls for a second is not wrong."""
+    head_repl.CALL_S = 3.0
     head_repl.LONG_CALL_S = 6.0
-    head_reach.REACH_S = 8.0
+    head_reach.REACH_S = 20.0
     head_duty.SELF_TEST_S = 8.0
 
 
-def _spread(count: int, end: int) -> list[int]:
-    return [(2 * number + 1) * end // (2 * count) for number in range(count)]
+Said = tuple[str, Case]
+Work = Callable[[Watched, Path, Case], str]
 
 
-def _on_units(folder: Path, cases: list[Trouble], work: Callable[[Unit, Path, Trouble], str]) -> dict[str, list[Trouble]]:
-    """Each case on a fresh update of one of a few units; what came of it: which cases."""
-    results: dict[str, list[Trouble]] = {}
-    with units(folder, AT_ONCE) as made:
-        for unit in made:
-            run(plan(unit, folder / unit.folder.name / "passports"))
-
-        def lane(number: int) -> None:
-            unit = made[number]
-            for case in cases[number::AT_ONCE]:
-                results.setdefault(work(unit, folder / unit.folder.name / "passports", case), []).append(case)
-
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lane, range(AT_ONCE)))
-    return results
-
-
-def _settled(unit: Unit, passports: Path, version: str) -> bool:
-    """A second run without trouble completes, and so does a third that has nothing to do."""
-    for _ in range(2):
-        proof = run(plan(unit, passports, version))
-    return proof.passport.version == version and proof.written == 0
-
-
-_count = iter(range(1, 1_000_000))
-
-
-def flipped(unit: Unit, passports: Path, case: Trouble) -> str:
-    """One damaged byte during an update."""
-    version = f"1.{next(_count)}.0"
-    wanted = plan(unit, passports, version)
-    unit.arm(Trouble(to_unit=case.to_unit, to_host=case.to_host, flip=case.flip))
+def _work(work: Work, unit: Watched, folder: Path, case: Case) -> str:
     try:
-        proof = run(wanted)
-        said = "proved"
-    except UnitError:
-        said = "refused"
-    unit.arm(Trouble())
-    if said == "proved":
-        # The truth, over a line that damages nothing.
-        truth = run(plan(unit, passports, version))
-        if truth.written or truth.passport.files != proof.passport.files:
-            return "A PASSPORT FOR WHAT IS NOT ON THE FLASH"
-        if {name: one.trim for name, one in truth.passport.sensors.items()} != {
-            name: one.trim for name, one in proof.passport.sensors.items()
-        }:
-            return "A PASSPORT WITH A DAMAGED SENSOR"
-        return "noticed and repeated, or behind the end: the passport is true"
-    return "refused; the next run completes" if _settled(unit, passports, version) else "REFUSED AND NOT TO BE REPAIRED"
+        return work(unit, folder, case)
+    except (UnitError, LineError) as error:
+        unit.arm(Trouble())
+        return f"{BAD}: not where nothing was damaged: {error}"
 
 
-def cut(unit: Unit, passports: Path, case: Trouble) -> str:
-    """A pulled plug or power cut during an update."""
-    version = f"1.{next(_count)}.0"
-    unit.arm(Trouble(unplug=case.unplug, cut=case.cut))
-    try:
-        run(plan(unit, passports, version))
-        said = "behind the end"
-    except UnitError:
-        said = "ended"
-    unit.arm(Trouble())
-    unit.power_on() if case.cut >= 0 else unit.replug()
-    return f"{said}; a second run completes" if _settled(unit, passports, version) else "A SECOND RUN DOES NOT COMPLETE"
+def _share(task: tuple[Work, list[Case], bool]) -> list[Said]:
+    """The cases of one process, on a few units at once."""
+    work, cases, watched = task
+    _impatient()
+    if watched:
+        watch()
+    with tempfile.TemporaryDirectory() as scratch, units(Path(scratch), LANES, Watched) as made:
+
+        def lane(number: int) -> list[Said]:
+            unit, folder = made[number], Path(scratch) / f"passports{number}"
+            watching(unit)
+            run(plan(unit, folder))
+            return [(_work(work, unit, folder, case), case) for case in cases[number::LANES]]
+
+        with ThreadPoolExecutor(LANES) as pool:
+            return [said for lane_said in pool.map(lane, range(LANES)) for said in lane_said]
 
 
-def first(unit: Unit, passports: Path, case: Trouble) -> str:
-    """The same during the first installation."""
-    unit.arm(Trouble())
-    unit.blank()
-    return cut(unit, passports, case)
+def _on_units(work: Work, cases: Sequence[Case], *, watched: bool = True) -> list[Said]:
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        shares = pool.map(_share, [(work, list(cases[number::PROCESSES]), watched) for number in range(PROCESSES)], chunksize=1)
+    return [said for share in shares for said in share]
 
 
-def many(folder: Path, count: int) -> dict[str, list[Trouble]]:
+# --- flips in whole runs
+
+
+def _lengths(kind: str) -> tuple[int, int]:
+    """Bytes to the unit and to the host of such a run."""
+    with tempfile.TemporaryDirectory() as scratch, units(Path(scratch), 1, Watched) as (unit,):
+        folder = Path(scratch) / "passports"
+        run(plan(unit, folder))
+        wanted = wanted_run(unit, folder, kind)
+        unit.arm(Trouble())
+        run(wanted)
+        return unit.moved[0], unit.moved[1]
+
+
+def flips(count: int) -> list[Said]:
+    """So many of each kind, by chance, on both ways alike."""
+    chance = random.Random(SEED)
+    cases = []
+    for kind in KINDS:
+        ends = _lengths(kind)
+        print(f"{kind}: {ends[0]} bytes to the unit, {ends[1]} to the host")
+        for way in (0, 1):
+            cases += [
+                Case(kind, way, at, chance.randrange(8)) for at in sorted(chance.sample(range(ends[way]), min(count // 2, ends[way])))
+            ]
+    return _on_units(flipped, cases)
+
+
+# --- flips at every byte of one session
+
+
+def every(step: int) -> list[Said]:
+    """Every `step`th byte, its bit by chance."""
+    chance = random.Random(SEED)
+    with tempfile.TemporaryDirectory() as scratch, units(Path(scratch), 1, Watched) as (unit,):
+        run(plan(unit, Path(scratch) / "passports"))
+        clean(unit)
+        unit.arm(Trouble())
+        session(unit, "1.0.0")
+        ends = list(unit.moved)
+    print(f"one session: {ends[0]} bytes to the unit, {ends[1]} to the host")
+    cases = [Case("session", way, at, chance.randrange(8)) for way in (0, 1) for at in range(chance.randrange(step), ends[way], step)]
+    return _on_units(session_flipped, cases)
+
+
+# --- the plug and the power, at every command
+
+
+def cuts(step: int) -> list[Said]:
+    """At every `step`th command."""
+    cases = []
+    for kind in ("update", "first installation"):
+        with tempfile.TemporaryDirectory() as scratch, units(Path(scratch), 1, Watched) as (unit,):
+            folder = Path(scratch) / "passports"
+            run(plan(unit, folder))
+            wanted = wanted_run(unit, folder, kind)
+            count_commands()
+            counter = commands[wanted.port] = AtCommand(unit, -1, "")
+            run(wanted)
+        print(f"{kind}: {counter.count} commands")
+        cases += [Case(kind, 0, at, event=event) for event in EVENTS for at in range(0, counter.count, step)]
+    return _on_units(cut, cases, watched=False)
+
+
+# --- many
+
+
+def many(count: int) -> list[Said]:
     """So many units in one command, twice."""
-    with units(folder, count) as made:
-        plans = [plan(unit, folder / "passports", "1.0.0", f"truck-{number:03}") for number, unit in enumerate(made)]
-        for words in ("first", "repeat"):
+    said: list[Said] = []
+    with tempfile.TemporaryDirectory() as scratch, units(Path(scratch), count) as made:
+        plans = [plan(unit, Path(scratch) / "passports", "1.0.0", f"truck-{number:03}") for number, unit in enumerate(made)]
+        for words in ("first command", "the same again"):
             began = time.monotonic()
             outcomes = flash_many.flash(plans, lambda *_: None)
-            written = sum(outcome.proof.written for outcome in outcomes if outcome.proof)
-            proved = sum(not outcome.error for outcome in outcomes)
-            print(f"{words:8} {proved} of {count} proved, {written} files written, {time.monotonic() - began:.1f} s")
-            for outcome in outcomes:
-                if outcome.error:
-                    print(f"         {outcome.port}: {outcome.error}")
-    return {}
+            proofs = [outcome.proof for outcome in outcomes if outcome.proof]
+            written = sum(proof.written for proof in proofs)
+            print(f"{words}: {len(proofs)} of {count} proved, {written} files written, {time.monotonic() - began:.1f} s")
+            said += [(f"{BAD}: {outcome.error}", Case(words, 0, 0)) for outcome in outcomes if outcome.error]
+        said += [(f"{BAD}: it wrote", Case(words, 0, 0)) for proof in proofs if proof.written]
+    return said
 
 
-def main() -> None:
+def show(name: str, said: Iterable[Said], seconds: float) -> bool:
+    """Prints the table; whether all is as it must be."""
+    said = list(said)
+    rows = Counter((case.kind, case.event or WAYS[case.way], words.split(": to ")[0]) for words, case in said)
+    title = f"{name}: {len(said)} cases in {seconds:.0f} s"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("run", "where", "what came of it"):
+        table.add_column(column)
+    table.add_column("cases", justify="right")
+    for (kind, where, words), count in sorted(rows.items(), key=lambda row: (row[0][:2], -row[1])):
+        table.add_row(kind, where, words, str(count))
+    Console(width=None if sys.stdout.isatty() else 80).print(table)
+    wrong = [(words, case) for words, case in said if words.startswith((BAD, UNEXPLAINED))]
+    for words, case in wrong[:20]:
+        print(words, case)
+    return not wrong
+
+
+def main() -> int:
     """As the module's text says."""
-    wanted = dict(zip(sys.argv[1::2], map(int, sys.argv[2::2]), strict=True)) or {"flips": 200, "cuts": 60, "first": 60, "units": 20}
-    program("1.0.0")
+    wanted = dict(zip(sys.argv[1::2], map(int, sys.argv[2::2]), strict=True)) or {"flips": 120, "every": 7, "cuts": 1, "units": 20}
+    whole = True
     for name, count in wanted.items():
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            began = time.monotonic()
-            if name == "units":
-                many(folder, count)
-                continue
-            _impatient()
-            if name == "flips":
-                cases = [Trouble(to_unit=at, flip=1 << at % 8) for at in _spread(count, BYTES_TO_UNIT)]
-                cases += [Trouble(to_host=at, flip=1 << at % 8) for at in _spread(count, BYTES_TO_HOST)]
-                results = _on_units(folder, cases, flipped)
-            else:
-                end = BYTES_TO_UNIT + BYTES_TO_HOST + (FIRST_BYTES if name == "first" else 0)
-                cases = [Trouble(unplug=at) for at in _spread(count, end)]
-                cases += [Trouble(cut=at) for at in _spread(count, end)]
-                results = _on_units(folder, cases, first if name == "first" else cut)
-            print(f"{name}: {len(cases)} cases in {time.monotonic() - began:.0f} s")
-            for said, which in sorted(results.items()):
-                print(f"  {len(which):5}  {said}" + (f"  {which[:3]}" if said.isupper() else ""))
+        began = time.monotonic()
+        said = {"flips": flips, "every": every, "cuts": cuts, "units": many}[name](count)
+        whole = show(name, said, time.monotonic() - began) and whole
+    return 0 if whole else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
