@@ -38,7 +38,7 @@ from sim.plug import Plug
 PARTS_FILE = "parts.json"  # the head's list of parts, on its flash
 HEAP_KB = 192  # MicroPython's heap on the RP2040
 # What sim/micropython takes of a heap: `machine` and `time` are in the flash of a board.
-SHIM_KB = 14
+SHIM_KB = 15
 BACKUP_BYTES = 16  # scratch registers 0 to 3
 INPUT_BYTES = 256  # what the head's serial input holds; more is lost
 OUTPUT_PIPE_BYTES = 4096  # the smallest pipe Linux makes: output beyond it makes the program wait
