@@ -29,7 +29,7 @@ help:
 	@echo "make fuzz                10^6 register images and 10^6 byte streams into every driver"
 	@echo "make crash CUTS=1000     power cuts on a file system that forgets: a table; non-zero exit if anything acknowledged is lost (SEED, JSON=FILE)"
 	@echo "make brick               a head loses power at every operation of its flash while it is installed, updated, tried, rolled back (BYTES=all: every byte)"
-	@echo "make flash-long          simulated heads: a byte flipped, power cut, cable out while they are flashed; twenty at once"
+	@echo "make flash-long          simulated heads: a byte flipped, power cut, cable out while they are flashed; twenty at once (WHAT='every 1')"
 	@echo "make lock                new exact versions with hashes; make schemas: protobuf code from logbook/schemas"
 
 demo: $(STAMP)
@@ -137,9 +137,10 @@ brick: $(STAMP)
 	@PYTHONPATH=tests/support $(BIN)/python tests/support/brick.py $(if $(BYTES),--bytes $(BYTES)) $(if $(PROGRAM),--program $(PROGRAM)) $(if $(SEED),--seed $(SEED))
 
 # Simulated heads on the real MicroPython: a flipped byte, a cut, an unplugged cable in the middle of flashing; twenty of them at once.
+# WHAT="flips 60" (60 of each kind of run), "every 1" (every byte of a session), "cuts 1" (at every command), "units 20": docs/updates.md.
 .PHONY: flash-long
 flash-long: $(STAMP)
-	@$(BIN)/python tests/support/flash_long.py
+	@$(BIN)/python tests/support/flash_long.py $(WHAT)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
