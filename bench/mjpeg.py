@@ -1,6 +1,7 @@
 """A camera that costs next to nothing, a process of its own: the same few JPEGs as an MJPEG stream over HTTP on loopback, at a steady rate.
 
-python -m bench.mjpeg --bytes 97000 --fps 30        prints its address; ends with its standard input
+python -m bench.mjpeg --bytes 97000 --fps 30        prints its address; ends with its standard input. Under /wire.mjpg the same comes
+                                                    packet by packet, as over 100 Mbit/s
 """
 
 import argparse
@@ -14,6 +15,7 @@ from gateway.jpeg import HUFFMAN_TABLES
 
 BOUNDARY = "benchframe"
 DIFFERENT = 8
+PACKET_BYTES, PACKET_SECONDS = 1_448, 0.000_12
 
 
 def jpeg_of(size: int) -> bytes:
@@ -41,6 +43,8 @@ def main() -> None:
     frames = [part_of(jpeg_of(options.bytes)) for _ in range(DIFFERENT)]
 
     class Handler(BaseHTTPRequestHandler):
+        disable_nagle_algorithm = True
+
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={BOUNDARY}")
@@ -49,11 +53,20 @@ def main() -> None:
             begin, number = time.monotonic(), 0
             try:
                 while True:
-                    self.wfile.write(frames[number % DIFFERENT])
+                    self.send(frames[number % DIFFERENT])
                     number += 1
                     time.sleep(max(0.0, begin + number / options.fps - time.monotonic()))
             except ConnectionError:
                 return  # the reader has gone
+
+        def send(self, frame: bytes) -> None:
+            if self.path != "/wire.mjpg":
+                self.wfile.write(frame)
+                return
+            begin = time.monotonic()
+            for number, at in enumerate(range(0, len(frame), PACKET_BYTES)):
+                time.sleep(max(0.0, begin + number * PACKET_SECONDS - time.monotonic()))
+                self.wfile.write(frame[at : at + PACKET_BYTES])
 
         def log_message(self, format: str, *args: object) -> None:
             """Requests are not worth a line."""

@@ -1,6 +1,7 @@
 """MJPEG over HTTP as cameras send it, rightly and wrongly."""
 
 import base64
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -171,6 +172,24 @@ def test_a_camera_that_never_ends_a_head_keeps_no_reader(answering: Callable[...
             yield b"x"
 
     assert read_all(answering(drop_by_drop()).url) == ([IMAGES[0]], "no image")
+
+
+def test_a_frame_in_many_packets_wakes_its_reader_only_when_it_is_whole(answering: Callable[..., Answers]) -> None:
+    pieces = [bytes((number, 1, 2, 3)) * 250 for number in range(200)]
+
+    def packet_by_packet() -> Iterator[bytes]:
+        yield MULTIPART + part(IMAGES[0]) + part(b"\xff\xd8" + b"".join(pieces) + b"\xff\xd9")[: -200_000 - 4]
+        for piece in pieces:
+            time.sleep(0.0005)
+            yield piece
+        yield b"\xff\xd9\r\n"
+
+    frames, _ = open_camera(answering(packet_by_packet()).url)
+    frames.read()
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    assert bytes(frames.read()) == b"\xff\xd8" + b"".join(pieces) + b"\xff\xd9"
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before < len(pieces) / 4
+    frames.release()
 
 
 def test_user_and_password_of_the_address_are_sent_as_basic(answering: Callable[..., Answers]) -> None:
