@@ -17,11 +17,13 @@ from typing import Protocol
 
 from foxglove_schemas_protobuf.CompressedImage_pb2 import CompressedImage
 
-from gateway import capture, mjpeg
+from gateway import capture
 from gateway.capture import CameraError, Frames, Opened
 from gateway.clock import Clock, boottime_ns
 from gateway.journal import Journal, event, gap
 from gateway.jpeg import HUFFMAN_TABLES, scan_without_tables, whole
+from gateway.mjpeg import OtherForm
+from gateway.mjpeg_open import open_stream
 from gateway.snapshot import Snapshot
 from gateway.supervision import Outage
 from logbook.channels import camera_topic
@@ -53,8 +55,8 @@ def open_camera(source: str, wanted: Mapping[str, float] | None = None) -> Opene
         return capture.open_v4l2(source, wanted or {})
     if source.startswith("http://"):
         try:
-            return Opened(mjpeg.open_stream(source, OPEN_MS / 1e3, READ_MS / 1e3), "")
-        except mjpeg.OtherForm:
+            return Opened(open_stream(source, OPEN_MS / 1e3, READ_MS / 1e3), "")
+        except OtherForm:
             pass  # FFmpeg knows more of them
     return Opened(capture.open_address(source, OPEN_MS, READ_MS), "")
 

@@ -11,7 +11,6 @@ from gateway_camera import Answers, Watching, jpeg
 from gateway_recording import wait_for
 
 import gateway.camera
-import gateway.mjpeg
 from gateway.camera import CameraError, open_camera
 from gateway.capture import Capture
 from gateway.mjpeg import Stream
