@@ -5,6 +5,7 @@ and what the host did after it. Anything else is said as UNEXPLAINED, and fails 
 
 import ast
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,8 +132,8 @@ def _between(hit: Hit) -> str:
     return RESTART if answer == NO_FRAME else answer
 
 
-def _frames(line: bytes) -> set[str]:
-    return {repr(frame) for frame in frames.Decoder().feed(line)}
+def _frames(line: bytes) -> Counter[str]:
+    return Counter(repr(frame) for frame in frames.Decoder().feed(line))
 
 
 def _same_code(hit: Hit) -> bool:
