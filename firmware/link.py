@@ -3,7 +3,7 @@
 On the RP2040 a write to the USB serial blocks up to 500 ms when the host has stopped reading, and POLLOUT only says that at least one
 byte fits; the IMU's FIFO holds 215 ms. So pieces of 64 bytes go only to a gateway that spoke within the last 1.5 s (it acknowledges twice
 a second); to a silent one it is byte by byte, each after POLLOUT. While nobody has the port open the USB stack takes and loses bytes: the
-ring keeps every frame until it is acknowledged, and HELLO? sends them again."""
+ring keeps every frame until it is acknowledged, and HELLO? sends them again, behind the trim and present state of every sensor."""
 
 import select
 import struct
@@ -64,7 +64,7 @@ class Link:
         self._pieces = [view[: 1 << power] for power in range(7)]  # 1, 2, 4 .. 64 bytes; made here: a slice allocates
         self._resync_due = True
         self._hello_due = True
-        self._trims_due = 0
+        self._greeting = 0  # frames behind HELLO that were looked at, two a sensor
         self._ping = bytearray(8)
         self._pong_due = False
         self._heard = 0
@@ -113,7 +113,7 @@ class Link:
             self._ring.rewind()
             self._length = self._position = 0  # what was being sent comes again
             self._resync_due = self._hello_due = True
-            self._trims_due = 0
+            self._greeting = 0
         elif kind == PING:
             self._ping[:] = self._received[HEADER_SIZE:_COMMAND_SIZE]
             self._pong_due = True
@@ -163,17 +163,21 @@ class Link:
             self._pong_due = False
             self._outbox.ticks.stamp()
             self._length = self._outbox.passing(PONG, self._ping, self._sending)
-        elif not self._load_trim():
+        elif not self._load_greeting():
             self._length = self._ring.take_next(self._sending)
         return self._length > 0
 
-    def _load_trim(self) -> bool:
-        while self._trims_due < len(self._sensors):
-            watched = self._sensors[self._trims_due]
-            self._trims_due += 1
+    def _load_greeting(self) -> bool:
+        """Behind HELLO: of each sensor its TRIM, if it has one, and its present STATE: the frame of the change may be long gone."""
+        while self._greeting < 2 * len(self._sensors):
+            watched = self._sensors[self._greeting >> 1]
+            self._greeting += 1
+            self._outbox.ticks.stamp()
+            if self._greeting & 1 == 0:
+                self._length = self._outbox.passing_state(watched.sensor, watched.state, watched.reason, watched.failures, self._sending)
+                return True
             trim = watched.driver.trim()
             if trim:
-                self._outbox.ticks.stamp()
                 self._length = self._outbox.passing_trim(watched.sensor, trim, self._sending)
                 return True
         return False

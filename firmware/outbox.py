@@ -56,7 +56,7 @@ class Outbox:
 
     def state(self, sensor: int, state: int, reason: int, failures: int) -> None:
         """Keep a STATE frame."""
-        struct.pack_into("<BBBH", self._body, _PAYLOAD, sensor, state, reason, failures)
+        self._put_state(sensor, state, reason, failures)
         self._keep(STATE, 5)
 
     def gap(self, sensor: int, reason: int, count: int) -> None:
@@ -88,10 +88,18 @@ class Outbox:
         self._put_trim(sensor, trim)
         return self._encode(TRIM, 0, 1 + len(trim), out)
 
+    def passing_state(self, sensor: int, state: int, reason: int, failures: int, out: bytearray) -> int:
+        """Encode a STATE frame that is not kept (sequence 0) into `out`; returns its length."""
+        self._put_state(sensor, state, reason, failures)
+        return self._encode(STATE, 0, 5, out)
+
     def passing(self, kind: int, payload: bytes | bytearray, out: bytearray) -> int:
         """Encode a frame that is not kept (sequence 0) into `out`; returns its length."""
         self._body[_PAYLOAD : _PAYLOAD + len(payload)] = payload
         return self._encode(kind, 0, len(payload), out)
+
+    def _put_state(self, sensor: int, state: int, reason: int, failures: int) -> None:
+        struct.pack_into("<BBBH", self._body, _PAYLOAD, sensor, state, reason, failures)
 
     def _put_trim(self, sensor: int, trim: bytes) -> None:
         self._body[_PAYLOAD] = sensor

@@ -1,7 +1,8 @@
 """The sensor head, asked at its serial port while no recorder runs.
 
 It is asked with HELLO? for boot 0: the head then sends its ring from the beginning and lets nothing of it go (docs/formats.md 1), so
-the recorder that comes next still finds every frame. Nothing is acknowledged. Takes at most LISTEN_SECONDS."""
+the recorder that comes next still finds every frame. Nothing is acknowledged. Behind HELLO the head says how each of its sensors is,
+however long ago that changed; an older head only says what its ring still tells. Takes at most LISTEN_SECONDS."""
 
 import json
 import struct
@@ -31,6 +32,7 @@ class Heard:
     sensors: dict[str, dict[str, str]] = field(default_factory=dict)
     frames: int = 0
     bad: int = 0
+    told: dict[tuple[str, int], int] = field(default_factory=dict)  # ticks of a state, by sensor and boot
 
 
 def ask(port: str, seconds: float = LISTEN_SECONDS) -> Heard:
@@ -82,6 +84,9 @@ def _take(heard: Heard, frame: frames.Frame) -> None:
         heard.health = health(frame.payload)
     elif frame.type == frames.STATE:
         name, number, reason, _ = state(frame.payload)
+        if frame.ticks < heard.told.get((name, frame.boot), 0):  # a change that the ring tells behind the present state
+            return
+        heard.told[name, frame.boot] = frame.ticks
         heard.sensors[name] = {"state": frames.STATES[number], "reason": frames.REASONS[reason] if reason else ""}
     elif frame.type == frames.SAMPLE:
         sensor, _ = split_payload(frame.payload, frames.SENSORS)

@@ -1,9 +1,10 @@
 """What a technician's console knows of a head on duty, from its frames (docs/formats.md section 1). It sends nothing and keeps nothing.
 
-Moments are the head's own ticks, so a frame that comes again out of the ring is as old as it is. A head that was acknowledged before says
-no STATE again until it changes: a sensor that delivers is taken to be `ok` until the head says otherwise, and one of the standard fit that
-neither delivers nor says anything is silent. Of the ring's oldest frame the head tells only when it is asked; since then it is what was
-dropped more."""
+Moments are the head's own ticks, so a frame that comes again out of the ring is as old as it is. Behind HELLO the head says how each of
+its sensors is; a change from before that is only listed. An older head does not, and one that was acknowledged says no STATE again until
+it changes: then a sensor that delivers is taken to be `ok` until the head says otherwise, and one of the standard fit that neither
+delivers nor says anything is silent. Of the ring's oldest frame the head tells only when it is asked; since then it is what was dropped
+more."""
 
 import json
 import struct
@@ -43,6 +44,7 @@ class Sensor:
     state: str = ""
     reason: str = ""
     failures: int = 0
+    told: int = -1  # the state's ticks
     samples: int = 0
     ticks: int | None = None
     raw: list[bytes] = field(default_factory=list)
@@ -68,6 +70,7 @@ class Seen:
         self.newest = 0
         self.heard: float | None = None  # when the last frame came
         self._sensors: dict[str, Sensor] = {}
+        self._lists = False  # the head says of all its sensors how they are
         self._convert = Converter()
         self._ring: tuple[int, int] = (0, 0)  # oldest and newest as HELLO said
         self._dropped: int | None = None  # at about that time
@@ -117,6 +120,7 @@ class Seen:
         self.hello = self.health = self._dropped = self._began = None
         self.newest = self._newest_ticks = self._ticks = 0
         self._sensors.clear()
+        self._lists = False
         self._convert.forget()
 
     def _count(self, now: float) -> None:
@@ -135,6 +139,9 @@ class Seen:
             self.hello = said
         elif frame.type == frames.TRIM:
             self._trim(frame.payload)
+        elif frame.type == frames.STATE:
+            self._stands(*_state(frame.payload), frame.ticks)
+            self._lists = True
 
     def _trim(self, payload: bytes) -> None:
         sensor = frames.SENSORS[payload[0]]
@@ -151,7 +158,7 @@ class Seen:
         elif frame.type == frames.TRIM:
             self._trim(frame.payload)
         elif frame.type == frames.STATE:
-            self._state(frame)
+            self._change(frame)
         elif frame.type == frames.GAP:
             name, reason, count = missing(frame.payload)
             what = "frames" if name == "head" else "samples"
@@ -162,14 +169,17 @@ class Seen:
             if self._dropped is None or frame.sequence <= self._ring[1]:
                 self._dropped = self.health["ring_dropped"]
 
-    def _state(self, frame: frames.Frame) -> None:
-        name, number, code, failures = state(frame.payload)
-        now, reason = frames.STATES[number], frames.REASONS[code] if code else ""
+    def _change(self, frame: frames.Frame) -> None:
+        name, now, reason, failures = _state(frame.payload)
         words = f"{now} ({reason})" if reason else now
         self.changes.append(Change(frame.ticks, name, now, words + (f", {times(failures)}" if failures else "")))
         if name != "head":
-            sensor = self._sensor(name)
-            sensor.state, sensor.reason, sensor.failures = now, reason, failures
+            self._stands(name, now, reason, failures, frame.ticks)
+
+    def _stands(self, name: str, now: str, reason: str, failures: int, ticks: int) -> None:
+        sensor = self._sensor(name)
+        if ticks >= sensor.told:
+            sensor.state, sensor.reason, sensor.failures, sensor.told = now, reason, failures, ticks
 
     def _sensor(self, name: str) -> Sensor:
         return self._sensors.setdefault(name, Sensor(name))
@@ -180,7 +190,7 @@ class Seen:
         """In the order of their numbers, with `values` brought up to their newest sample."""
         for name in frames.SENSORS.values():
             if name not in self._sensors:
-                if name in STANDARD and self.caught_up:
+                if name in STANDARD and self.caught_up and not self._lists:
                     yield Sensor(name, SILENT, "says nothing: absent, or not in the head's list of parts")
             else:
                 sensor = self._sensors[name]
@@ -224,6 +234,11 @@ class Seen:
         if self._began is None or now - self._began < _RATE_LEAST_S:
             return None
         return len(self._recent) / min(_RATE_S, now - self._began)
+
+
+def _state(payload: bytes) -> tuple[str, str, str, int]:
+    name, number, code, failures = state(payload)
+    return name, frames.STATES[number], frames.REASONS[code] if code else "", failures
 
 
 def times(failures: int) -> str:

@@ -2,7 +2,8 @@
 
 The self-test asks of every fitted sensor: state `ok` (its driver verified who-am-i and configured it), its trim, and every one of its
 quantities as a plausible number from a frame with a right CRC. Nothing is acknowledged, so what the head measured meanwhile is still in
-its ring for the gateway. A GNSS receiver needs to answer, not to see the sky."""
+its ring for the gateway. The head says the state of each behind HELLO, however long ago it changed. A GNSS receiver needs to answer, not to
+see the sky."""
 
 import contextlib
 import errno
@@ -45,6 +46,7 @@ class _Heard:
 
     state: int = frames.ABSENT
     reason: int = 0
+    told: tuple[int, int] = (0, -1)  # the state's boot and ticks
     trim: bytes | None = None
     samples: int = 0
     values: dict[str, float] = field(default_factory=dict)
@@ -131,7 +133,9 @@ def _hear(frame: "frames.Frame", heard: dict[str, _Heard], convert: Converter) -
     if one is None:
         return
     if frame.type == frames.STATE:
-        _, one.state, one.reason, _ = struct.unpack_from("<BBBH", frame.payload)
+        if frame.boot != one.told[0] or frame.ticks >= one.told[1]:  # else a change that the ring tells behind the present state
+            one.told = frame.boot, frame.ticks
+            _, one.state, one.reason, _ = struct.unpack_from("<BBBH", frame.payload)
     elif frame.type == frames.TRIM:
         one.trim = frame.payload[1:]
         convert.trim(sensor, one.trim)

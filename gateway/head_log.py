@@ -9,11 +9,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from firmware import frames
-from gateway.chip_log import ChipLog
+from gateway.chip_log import ChipLog, show_state
 from gateway.clock import Clock, boottime_ns
 from gateway.convert import IMU, BadSample, Converter, split_payload
 from gateway.head_live import HEAD, MALFORMED, HeadLive, health, missing, state
 from gateway.head_positions import HeadPositions
+from gateway.head_states import HeadStates, Told
 from gateway.imu_gaps import Phase
 from gateway.imu_times import HeadClock
 from gateway.journal import Entry, Journal, event, gap
@@ -55,6 +56,7 @@ class HeadLog:
         self._positions = positions
         self._converter = converter
         self._chips = ChipLog(journal, snapshot, clock, converter, imu_since_ns, positions)
+        self._states = HeadStates()
         self._boot = 0
         self._clock = HeadClock()
         self._known = frozenset(known)
@@ -81,6 +83,7 @@ class HeadLog:
                 self._chips.reboot(boot, clock, reason)
             self._boot = boot
             self._clock = clock
+            self._states.begin()
             self._snapshot.head(None)
             # what the head is, in the record of what it measured: firmware, runtime, unit, why it started
             self._chips.entries.append(event("head_identity", HEAD, json.dumps(fields)))
@@ -95,8 +98,10 @@ class HeadLog:
         return self._chips.takes(frame.payload[1:]) or self.commit()
 
     def add(self, frame: frames.Frame) -> None:
-        """A frame that follows the one before (or a frame without number: TRIM after HELLO), and that `has_way`."""
+        """A frame that follows the one before (or a frame without number: TRIM and STATE after HELLO), and that `has_way`."""
         if frame.sequence:
+            for told in self._states.due(frame.ticks):
+                self._chips.state(*told)
             self._first = self._first or frame.sequence
             self._newest = frame.sequence
             self.frames += 1
@@ -111,6 +116,7 @@ class HeadLog:
         since = self._chips.last.get(HEAD, min(to, max(0, self._clock.boottime_ns(0))))
         self._chips.entries.append(gap(HEAD, reason, min(since, to), to, last - first + 1))
         # What else the frames may have told is lost with them: whether the chip went on is seen from its samples.
+        self._states.lost()
         self._chips.interrupted(reason, Phase.TESTED)
 
     def live(self) -> HeadLive:
@@ -161,7 +167,7 @@ class HeadLog:
                 sensor, trim = frames.SENSORS[frame.payload[0]], bytes(frame.payload[1:])
                 self._chips.trim(sensor, trim, frame.ticks, restated=not frame.sequence)
             elif frame.type == frames.STATE:
-                self._chips.state(*state(frame.payload), frame.ticks)
+                self._state(frame)
             elif frame.type == frames.GAP:
                 self._gap(frame)
             elif frame.type == frames.HEALTH:
@@ -172,6 +178,18 @@ class HeadLog:
             self.malformed += 1
             at = self._clock.boottime_ns(frame.ticks)
             self._chips.entries.append(event("malformed_frame", HEAD, f"{error}: type {frame.type:#04x} {bytes(frame.payload).hex()}", at))
+
+    def _state(self, frame: frames.Frame) -> None:
+        source, now, reason, failures = state(frame.payload)
+        if not frame.sequence:
+            show_state(self._snapshot, source, now, reason)
+            self._states.present(Told(source, now, reason, failures, frame.ticks))
+            return
+        if self._states.changed(source, now, reason):
+            self._chips.state(source, now, reason, failures, frame.ticks)
+        present = self._states.standing(source, frame.ticks)
+        if present is not None:  # the change is history that comes out of the ring
+            show_state(self._snapshot, source, present.state, present.reason)
 
     def _gap(self, frame: frames.Frame) -> None:
         source, reason, count = missing(frame.payload)

@@ -6,6 +6,7 @@ import checking
 from checking import without_heap
 from rigs import Rig, Script
 
+from drivers.errors import NO_ACKNOWLEDGE, BusError
 from firmware import frames
 from firmware.link import Link
 from firmware.supervisor import Watched
@@ -73,17 +74,20 @@ class LinkRig(Rig):
         self.line.input += frames.pack(kind, 0, 0, 0, 0, struct.pack("<II", boot, sequence))
 
     def turns(self, count=50):
+        return [(frame.type, frame.sequence) for frame in self.heard(count)]
+
+    def heard(self, count=50):
         for _ in range(count):
             self.now += 1
             self.link.turn(self.now)
         found = self.decoder.feed(self.line.output)
         self.line.output = b""
-        return [(frame.type, frame.sequence) for frame in found]
+        return found
 
 
 def check_the_head_greets_then_sends_its_ring():
     rig = LinkRig()
-    assert rig.turns() == [(frames.HELLO, 0), (frames.TRIM, 0), (frames.STATE, 1), (frames.TRIM, 2)]
+    assert rig.turns() == [(frames.HELLO, 0), (frames.TRIM, 0), (frames.STATE, 0), (frames.STATE, 1), (frames.TRIM, 2)]
 
 
 def check_hello_rewinds_to_what_is_durable_and_repeats_the_trims():
@@ -91,9 +95,32 @@ def check_hello_rewinds_to_what_is_durable_and_repeats_the_trims():
     rig.turns()
     rig.outbox.gap(0, 9, 1)
     rig.command(frames.HELLO_REQUEST, 77, 1)
-    assert rig.turns() == [(frames.HELLO, 0), (frames.TRIM, 0), (frames.TRIM, 2), (frames.GAP, 3)] and rig.ring.oldest == 2
+    assert (
+        rig.turns() == [(frames.HELLO, 0), (frames.TRIM, 0), (frames.STATE, 0), (frames.TRIM, 2), (frames.GAP, 3)] and rig.ring.oldest == 2
+    )
     rig.command(frames.HELLO_REQUEST, 12345, 99)  # another boot: everything that is there
-    assert rig.turns() == [(frames.HELLO, 0), (frames.TRIM, 0), (frames.TRIM, 2), (frames.GAP, 3)]
+    assert rig.turns() == [(frames.HELLO, 0), (frames.TRIM, 0), (frames.STATE, 0), (frames.TRIM, 2), (frames.GAP, 3)]
+
+
+def check_behind_hello_comes_the_present_state_of_every_sensor_however_long_ago_it_was_said():
+    rig = LinkRig()
+    absent = Watched(4, Script([BusError(NO_ACKNOWLEDGE), BusError(NO_ACKNOWLEDGE)]), rig.outbox)
+    rig.link._sensors.append(absent)
+    absent.start(0)
+    absent.step(1)
+    absent.step(500)  # a failure more, which no frame says
+    rig.turns()
+    rig.command(frames.ACK, 77, rig.ring.newest)
+    rig.turns()
+    assert rig.ring.used == 0
+    rig.command(frames.HELLO_REQUEST, 77, rig.ring.newest)
+    found = rig.heard()
+    assert [(frame.type, frame.sequence) for frame in found[:2]] == [(frames.HELLO, 0), (frames.TRIM, 0)]
+    assert [(frame.type, frame.sequence, frame.payload) for frame in found[2:]] == [
+        (frames.STATE, 0, struct.pack("<BBBH", 2, frames.CONFIGURING, 0, 0)),
+        (frames.STATE, 0, struct.pack("<BBBH", 4, frames.ABSENT, NO_ACKNOWLEDGE, 2)),  # and no trim: it never said one
+    ]
+    assert rig.outbox.sequence == rig.ring.newest and found[2].ticks < found[3].ticks
 
 
 def check_only_acknowledged_frames_are_forgotten():
@@ -172,7 +199,7 @@ def check_hello_in_the_middle_of_a_frame_costs_that_frame_only():
     rig.turns()
     rig.command(frames.HELLO_REQUEST, 77, 2)
     rig.line.room = 1 << 20
-    assert rig.turns() == [(frames.HELLO, 0), (frames.TRIM, 0), (frames.GAP, 3)] and rig.decoder.bad == 1
+    assert rig.turns() == [(frames.HELLO, 0), (frames.TRIM, 0), (frames.STATE, 0), (frames.GAP, 3)] and rig.decoder.bad == 1
 
 
 def check_sending_allocates_nothing():
@@ -182,6 +209,7 @@ def check_sending_allocates_nothing():
     rig.turns()
     for _ in range(3):
         rig.outbox.gap(0, 9, 1)
+    rig.link._greeting = 1  # the present state is due, and then the ring
 
     class Sink:
         def write(self, data):

@@ -76,6 +76,7 @@ print(gc.mem_free(), len(head.hello()))
 TELLS = """
 print([[watched.sensor for watched in group] for group in head._groups])
 print(head.hello().decode())
+gc.threshold(4096)  # what is compiled here is no part of the head
 from firmware.frames import Decoder, STATE
 out = bytearray(256)
 said = Decoder().feed(bytes(out[: head._ring.take_next(out)]))

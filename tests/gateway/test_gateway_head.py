@@ -1,3 +1,4 @@
+import struct
 import termios
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from gateway_head import HeadStandIn
 from gateway_recording import PATIENCE, Bench, Recording, wait_for
 
 import gateway.head
+from drivers.errors import NO_ACKNOWLEDGE
 from firmware import frames
 from gateway.convert import Converter
 from gateway.head import ASK, ASKS, IGNORE, REPEAT, TAKE, HeadLink, Intake
@@ -211,6 +213,23 @@ def test_a_resumed_link_asks_from_the_newest_durable_frame(tmp_path: Path, head:
     recording = linked.end()
     assert min(number for _, number in recording.sequences()) == 21
     assert recording.gaps("head") == []
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["this firmware", "an older one"])
+def test_a_new_recorder_shows_every_sensor_though_all_was_acknowledged_and_writes_nothing_of_it(
+    tmp_path: Path, head: HeadStandIn, older: bool
+) -> None:
+    head.older = older
+    head.send_raw_frame(frames.STATE, struct.pack("<BBBH", 4, frames.ABSENT, NO_ACKNOWLEDGE, 3))
+    with head.lock:
+        acknowledged, head.ring = head.sequence, []
+    linked = Linked(tmp_path, head, resume={BOOT: acknowledged})
+    wait_for(lambda: head.acknowledged > acknowledged, "acknowledgements")
+    states = linked.bench.snapshot.build()["sensors"]
+    assert states.get("opt3001") == (None if older else {"state": "absent", "reason": "no acknowledge"})
+    assert ({"icm20948", "sht45"} <= states.keys()) is not older
+    recording = linked.end()
+    assert recording.events("sensor_state") == [] and recording.gaps("head") == []
 
 
 def test_frames_dropped_from_a_full_ring_are_one_gap(tmp_path: Path, head: HeadStandIn) -> None:

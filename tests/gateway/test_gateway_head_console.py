@@ -47,8 +47,9 @@ def step_until(follower: Follower, what: Callable[[], bool]) -> None:
 
 
 def test_a_sensor_that_failed_is_told_with_its_reason_and_without_a_number(head: SimulatedHead) -> None:
-    follower = Follower(str(head.link))  # at once: its STATE is in the ring for 20 s
-    step_until(follower, lambda: any(one.name == "as7331" and one.state == "failed" for one in follower.seen.sensors()))
+    follower = Follower(str(head.link))  # at once: the change is in the ring for 20 s
+    seen = follower.seen
+    step_until(follower, lambda: any(one.source == "as7331" and one.state == "failed" for one in seen.changes) and seen.caught_up)
     follower.close()
     said = as_json(follower.seen, "", time.monotonic())
     (sensor,) = [one for one in said["sensors"] if one["sensor"] == "as7331"]

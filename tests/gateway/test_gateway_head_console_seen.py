@@ -49,6 +49,9 @@ class Head:
     def state(self, sensor: int, state: int, reason: int = 0, failures: int = 0) -> None:
         self.kept(frames.STATE, struct.pack("<BBBH", sensor, state, reason, failures))
 
+    def stands(self, sensor: int, state: int, reason: int = 0, failures: int = 0) -> None:
+        self.passing(frames.STATE, struct.pack("<BBBH", sensor, state, reason, failures))
+
     def health(self, dropped: int = 0, used: int = 4000) -> None:
         self.kept(frames.HEALTH, struct.pack("<6I", 40_000, used, dropped, 12_300, 75, 0))
 
@@ -107,6 +110,29 @@ def test_a_sensor_of_the_standard_fit_that_says_nothing_is_silent_once_all_of_th
     assert "veml7700" not in "".join(head.page())
     head.health()
     assert head.seen.settled
+
+
+def test_a_head_that_says_how_its_sensors_are_leaves_none_silent_and_names_the_one_that_is_absent(head: Head) -> None:
+    head.ticks += 100 * US
+    head.stands(OPT3001, frames.OK)
+    head.stands(SHT45, frames.ABSENT, 1, 95)
+    head.light(LIT)
+    head.health()
+    (absent,) = [one for one in head.json()["sensors"] if one["sensor"] != "opt3001"]  # the standard parts not in its list are not missed
+    assert (absent["sensor"], absent["state"], absent["reason"], absent["failures"]) == ("sht45", "absent", "no acknowledge", 95)
+    assert any(line.startswith("sht45     absent          no acknowledge, 95 failures") for line in head.page())
+    assert head.seen.settled and not head.seen.changes
+
+
+def test_a_change_out_of_the_ring_does_not_undo_the_present_state_but_a_new_one_does(head: Head) -> None:
+    head.ticks += 100 * US
+    head.stands(SHT45, frames.OK, 0, 3)
+    head.ticks -= 5 * US
+    head.state(SHT45, frames.FAILED, 1, 3)  # made before, sent behind it
+    assert head.sensor("sht45")["state"] == "ok" and [change.state for change in head.seen.changes] == ["failed"]
+    head.ticks += 6 * US
+    head.state(SHT45, frames.DEGRADED, 4, 4)
+    assert (head.sensor("sht45")["state"], head.sensor("sht45")["failures"]) == ("degraded", 4)
 
 
 def test_kept_frames_count_from_hello_on_and_each_once() -> None:

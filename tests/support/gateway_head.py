@@ -46,6 +46,7 @@ class HeadStandIn:
         self.bytes_at_once = 1_024  # every 5 ms
         self.pings = 0
         self.lose: set[int] = set()  # sequences never to be sent whole
+        self.older = False  # a firmware that does not say present states behind HELLO
         self.hellos: list[tuple[int, int]] = []
         self.acks: list[tuple[int, int]] = []
         self.dropped = 0
@@ -70,6 +71,7 @@ class HeadStandIn:
             self._drained_us = 0
             self._sampled = 0
             self._second = 0
+            self._states: dict[int, bytes] = {}  # the newest of each sensor
             for sensor, trim in TRIMS.items():
                 self._keep(frames.TRIM, bytes((sensor,)) + trim)
                 self._keep(frames.STATE, struct.pack("<BBBH", sensor, frames.OK, 0, 0))
@@ -134,6 +136,8 @@ class HeadStandIn:
 
     def _keep(self, kind: int, payload: bytes) -> None:
         self.sequence += 1
+        if kind == frames.STATE:
+            self._states[payload[0]] = payload
         self.ring.append((self.sequence, self._frame(kind, self.sequence, payload)))
         while len(self.ring) > self.ring_frames:
             self.ring.pop(0)
@@ -210,6 +214,8 @@ class HeadStandIn:
             self._hello()
             for sensor, trim in TRIMS.items():
                 self._say(frames.TRIM, bytes((sensor,)) + trim)
+            for state in () if self.older else self._states.values():
+                self._say(frames.STATE, state)
 
     def _hello(self) -> None:
         oldest, newest = (self.ring[0][0], self.ring[-1][0]) if self.ring else (0, self.sequence)
