@@ -46,21 +46,6 @@ class _Timer:
         pass
 
 
-class _Backup:
-    """machine.mem_backup of MicroPython 1.29: words that a reset leaves alone. The bridge forgets them with the power."""
-
-    def __init__(self, path):
-        self._file = open(path, "r+b")  # noqa: SIM115
-
-    def __getitem__(self, index):
-        self._file.seek(4 * index)
-        return int.from_bytes(self._file.read(4), "little")
-
-    def __setitem__(self, index, value):
-        self._file.seek(4 * index)
-        self._file.write(value.to_bytes(4, "little"))
-
-
 class _Flash:
     def __init__(self, path):
         self._file = open(path, "r+b")  # noqa: SIM115
@@ -86,8 +71,6 @@ class _Flash:
 
 
 sys.modules["micropython"] = _Micropython()
-_backup = _Backup(os.getenv("CRUISERS_BACKUP"))
-machine.mem_backup = lambda: _backup
 if not hasattr(machine, "Timer"):
     machine.Timer = _Timer
 # The scheduler's task queue is C and counts the port's own ticks; its Python half must count the same, not the 30-bit ones of our `time`.
