@@ -16,22 +16,30 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import serial
 from doctor_machine import Trees, told
 from gateway_camera import Stream
 from gateway_head import HeadStandIn
 from gateway_recording import Running, truck, wait_for
 
 from firmware import frames
+from firmware.parts import STANDARD
 from fleet import doctor_camera, doctor_head, doctor_head_live, doctor_receiver, doctor_sensors
 from fleet.doctor_finding import GREEN, GREY, RED, YELLOW
 from fleet.doctor_ports import owner
 from fleet.doctor_visit import Visit
+from gateway import head_duty
 from gateway.clock import boottime_ns
 from gateway.config import Bus, Camera, Gpsd, Truck
+from gateway.head_console import Follower
+from gateway.head_duty import Duty, SelfTestError
 from gateway.live import LiveReceiver
 from gateway.uplink_status import View, write_json
 from sim.clock import Clock
+from sim.faults import parse
+from sim.head import SimulatedHead
 from sim.receiver import Receiver
+from sim.unit import desk
 
 GPSD = shutil.which("gpsd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
@@ -168,6 +176,60 @@ def test_each_state_of_a_sensor_has_its_colour_and_a_spare_is_not_missed() -> No
     assert told(doctor_sensors.judged({})) == {"sensors_silent": RED}
     (switch,) = doctor_sensors.judged({"inputs/platform-button@16-event": {"state": "failed", "reason": "No such file or directory"}})
     assert switch.colour == RED and switch.do is not None and switch.do.key == "do_input"
+
+
+def lose(head: SimulatedHead, name: str) -> None:
+    """Acknowledges what the real head says, until its ring no longer tells that the sensor is absent."""
+    (number,) = [number for number, sensor in frames.SENSORS.items() if sensor == name]
+    decoder, gone, until = frames.Decoder(), 0, time.monotonic() + 30
+    with serial.Serial(head.port, timeout=0.05) as port:
+        port.write(frames.pack(frames.HELLO_REQUEST, 0, 0, 0, 0, bytes(8)))
+        while True:
+            assert time.monotonic() < until, "waited in vain: the sensor's state, and an answer behind it"
+            for frame in decoder.feed(port.read(4096)):
+                if frame.type == frames.STATE and frame.sequence and frame.payload[:2] == bytes((number, frames.ABSENT)):
+                    gone = frame.sequence
+                elif frame.type == frames.HELLO and gone and json.loads(frame.payload)["oldest"] > gone:
+                    return
+                if frame.sequence and gone:
+                    port.write(frames.pack(frames.HELLO_REQUEST, 0, 0, 0, 0, struct.pack("<II", frame.boot, frame.sequence)))
+
+
+def test_a_sensor_that_is_missing_is_named_long_after_its_change_by_doctor_console_and_self_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head_duty, "ABSENT_S", 0.0)
+    faults = parse(b'{"faults": [{"kind": "unplugged", "chip": "opt3001"}]}')
+    with SimulatedHead(tmp_path, desk, lambda *_: None, Clock(), faults=faults) as head:
+        lose(head, "opt3001")
+        port = str(head.link)
+        heard = doctor_head_live.Heard()
+
+        def asked() -> bool:
+            nonlocal heard
+            heard = doctor_head_live.ask(port, 0.5)
+            return heard.sensors.keys() == set(STANDARD)
+
+        wait_for(asked, "the state of every sensor")
+        (found,) = [one for one in doctor_sensors.judged(heard.sensors) if one.saw.values.get("name") == "opt3001"]
+        assert found.colour == RED and found.saw.values["reason"] == "no acknowledge"
+        assert found.do is not None and found.do.key == "do_sensor_absent"
+        follower = Follower(port)
+        console = follower.seen.sensors
+        wait_for(lambda: follower.step() or {one.name for one in console()} == set(STANDARD), "every sensor on the console's page")
+        follower.close()
+        assert [(one.state, one.reason) for one in console() if one.name == "opt3001"] == [("absent", "no acknowledge")]
+        with Duty(port) as duty, pytest.raises(SelfTestError, match=r"^opt3001: absent \(no acknowledge\)$"):
+            duty.self_test({"opt3001"}, lambda passed, of: None)
+
+
+def test_a_change_that_the_ring_tells_behind_the_present_state_is_history() -> None:
+    heard = doctor_head_live.Heard()
+    for ticks, sequence, state in ((9, 0, frames.ABSENT), (5, 2, frames.OK)):
+        doctor_head_live.take(heard, frames.Frame(frames.STATE, 7, sequence, ticks, struct.pack("<BBBH", 4, state, 0, 0)))
+    assert heard.sensors["opt3001"]["state"] == "absent" and heard.bad == 0
+    doctor_head_live.take(heard, frames.Frame(frames.STATE, 7, 3, 12, struct.pack("<BBBH", 4, frames.OK, 0, 0)))
+    assert heard.sensors["opt3001"]["state"] == "ok"
 
 
 def test_chips_on_a_port_of_this_machine_are_asked_themselves(tmp_path: Path) -> None:
