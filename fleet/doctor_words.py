@@ -284,7 +284,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "sensors_spare": ("not fitted, another stands in: {names}", "代替品があるため未装着: {names}"),
     "sensor_state": ("{name}: {state}{reason}", "{name}: {state}{reason}"),
     "do_sensor_absent": (
-        "check plug, wires and address of it (hardware.md); is it named in the list of parts?",
+        "check its plug, wires and address (hardware.md), and that the list of parts is right",
         "コネクター、配線、アドレス (hardware.md) と部品表を確認してください",
     ),
     "do_sensor_failed": (
