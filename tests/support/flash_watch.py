@@ -27,8 +27,9 @@ RESTART = "text of the board's start: nobody reads it"
 CONTROL = "Ctrl-C, Ctrl-A or CR before the session: the greeting came all the same"
 RESET = "the echo of the reset: nobody waits for it"
 SPELLING = "another spelling of the same code: the unit found its CRC right"
+PROMPT = "the prompt after the last command: nobody waits for it"
 UNEXPLAINED = "UNEXPLAINED"
-HARMLESS = (NOT_HIT, "noticed:", FRAME, NO_FRAME, FLUSHED, RESTART, CONTROL, RESET, SPELLING)
+HARMLESS = (NOT_HIT, "noticed:", FRAME, NO_FRAME, FLUSHED, RESTART, CONTROL, RESET, SPELLING, PROMPT)
 _NEAR = 600  # bytes of the line kept around the flip
 
 
@@ -110,6 +111,8 @@ def why_harmless(unit: Watched) -> str:
         return NOTICED.format(unit.next_end[0])
     if hit.doing == "greeting":
         return CONTROL if hit.way == TO_UNIT else FLUSHED
+    if hit.way == TO_HOST and hit.sent == b">" and not hit.after:
+        return PROMPT
     if hit.doing == "reset" and hit.way == TO_HOST:
         return RESET
     if hit.doing in ("", "port") and hit.way == TO_HOST:
@@ -137,7 +140,9 @@ def _frames(line: bytes) -> Counter[str]:
 
 
 def _same_code(hit: Hit) -> bool:
-    """Whether the damaged command `_c(crc, code)` says the same."""
+    """Whether the damaged command `_c(crc, code)` says the same. (MicroPython's crc32 takes a text, too: b'...' may become r'...'.)"""
+    if hit.before.endswith(b", ") and hit.sent == b"b" and hit.came in (b"r", b"f"):
+        return True
     texts = []
     for line in hit.line:
         start = line.rfind(b"_c(", 0, len(hit.before) + 1)
