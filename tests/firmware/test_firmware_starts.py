@@ -99,6 +99,7 @@ def run():
     supervisor.Watched.step = hung
     main.run()
 """
+ASK_S = 0.25  # a head that the machine holds up has room for 8 commands, and the one that is said once must be among them
 READING = dict.fromkeys(("pressure", "temperature_barometer"), 300.0)
 
 
@@ -116,9 +117,11 @@ class Gateway:
     def next_hello(self) -> tuple[str, int | None, str | None]:
         """(reset cause, boot count, marker) of the start after the one heard last."""
         end = time.monotonic() + 40
+        asked = 0.0
         while time.monotonic() < end:
-            self.say(frames.HELLO_REQUEST)
-            time.sleep(0.05)
+            if time.monotonic() - asked > ASK_S:
+                asked = time.monotonic()
+                self.say(frames.HELLO_REQUEST)
             for frame in self._decoder.feed(self._port.read(4096)):
                 if frame.type == frames.HELLO and frame.boot != self._boot:
                     self._boot = frame.boot
