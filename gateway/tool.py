@@ -2,6 +2,7 @@
 
 Exit codes: 0 all is well, 1 something is wrong (it says what), 2 bad input."""
 
+import contextlib
 import json
 import sys
 import time
@@ -16,12 +17,14 @@ from rich.table import Table
 
 from gateway.config import ConfigError
 from gateway.config import load as load_config
+from gateway.ending import Ending
 from gateway.status import LOSSES, BadStatus, Process, Report, age_text, load
 from sox.times import xep0082
 
 WRONG = 1
 BAD_INPUT = 2
 WATCH_SECONDS = 1.0
+_LOOK_SECONDS = 0.05  # whether it is to end
 
 
 def status(
@@ -54,19 +57,18 @@ def _spool(spool: Path | None, config: Path | None) -> Path:
 def _watch(folder: Path, as_json: bool) -> Report:
     """Until Ctrl-C; the last report."""
     found = load(folder)
-    try:
-        if as_json:
-            while True:
+    with Ending() as ending, contextlib.ExitStack() as shown:
+        live = None if as_json else shown.enter_context(Live(table(found), auto_refresh=False))
+        while not ending.wished:
+            if live is None:
                 _print_json(found)
-                time.sleep(WATCH_SECONDS)
-                found = load(folder)
-        with Live(table(found), auto_refresh=False) as live:
-            while True:
+            else:
                 live.update(table(found), refresh=True)
-                time.sleep(WATCH_SECONDS)
-                found = load(folder)
-    except KeyboardInterrupt:
-        return found
+            again = time.monotonic() + WATCH_SECONDS
+            while not ending.wished and time.monotonic() < again:
+                time.sleep(_LOOK_SECONDS)
+            found = load(folder)
+    return found
 
 
 def _print_json(found: Report) -> None:

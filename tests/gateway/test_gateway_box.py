@@ -157,8 +157,9 @@ def test_a_killed_recorder_leaves_what_it_wrote_and_the_next_tells_the_gap(tmp_p
     made = rig.chip.samples
     process.kill()
     process.wait(PATIENCE)
-    begun = rig.chip.samples
     process = start_process(config, tmp_path)
+    wait_for(lambda: len(list((tmp_path / "spool").glob("*-*/"))) == 2, "the second recorder's folder")
+    begun = rig.chip.samples
     wait_for(lambda: rig.chip.samples > begun + 250, "samples again")
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
