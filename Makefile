@@ -90,11 +90,11 @@ types-head: $(STAMP)
 arrows: $(STAMP)
 	@$(BIN)/lint-imports
 
-# More than half of the tests' time is waiting: four at a time keep two cores busy. The whole way runs after them: its real-time parts (a
-# FIFO of 0.2 s) are not to wait for the tests' computing; one demo takes half a core, so two run beside each other.
+# More than half of the tests' time is waiting: four at a time keep two cores busy. The whole way, and chips in real time over whole shifts, run
+# after them: a FIFO of 0.2 s is not to wait for the tests' computing. One demo takes half a core: two run beside each other, and one of the shifts.
 unit: $(STAMP) $(COMPILED)
-	@$(BIN)/pytest -n 4 --dist worksteal -m "not e2e"
-	@$(BIN)/pytest -n 2 --dist worksteal -m e2e
+	@$(BIN)/pytest -n 4 --dist worksteal -m "not e2e and not clock"
+	@$(BIN)/pytest -n 3 --dist loadgroup -m "e2e or clock"
 
 schemas: $(STAMP)
 	@$(BIN)/python -m logbook.schemas.generate

@@ -19,6 +19,7 @@ from demo_runs import RunningDemo, listening, processes, wait_for
 from logbook.quantities import BY_ID, TEN
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+FIRST, SECOND = (pytest.mark.xdist_group(f"demo-{number}") for number in (1, 2))  # one demo of each beside each other, as long together
 
 DRIVE = Path(__file__).parents[3] / "shared" / "data" / "drive-comma2k19"
 Start = Callable[..., RunningDemo]
@@ -49,6 +50,7 @@ def assert_whole(outcome: dict[str, Any]) -> None:
     assert outcome["peak_memory_bytes"]["recorder"] > 1_000_000
 
 
+@FIRST
 def test_every_quantity_images_and_receipts_arrive_and_equal_the_truth_of_the_synthetic_world(demo: Start) -> None:
     running = demo("--seconds", "20")
     code, out, err = running.wait(240)
@@ -59,6 +61,7 @@ def test_every_quantity_images_and_receipts_arrive_and_equal_the_truth_of_the_sy
     assert "everything arrived" in out
 
 
+@SECOND
 def test_a_recorder_killed_at_random_moments_loses_no_sample_of_the_head_and_delivers_none_twice(demo: Start) -> None:
     running = demo("--seconds", "25", "--seed", "7")
     running.child("gateway.recorder")
@@ -80,6 +83,7 @@ def test_a_recorder_killed_at_random_moments_loses_no_sample_of_the_head_and_del
     }, outcome["gaps"]
 
 
+@FIRST
 def test_a_recorder_that_is_away_for_14_s_loses_no_sample_of_the_head(demo: Start) -> None:
     """Each one that comes back is killed while it still starts, so that the head's ring has to bridge the whole time."""
     running = demo("--seconds", "24")
@@ -100,6 +104,7 @@ def test_a_recorder_that_is_away_for_14_s_loses_no_sample_of_the_head(demo: Star
     assert outcome["restarts"]["recorder"] >= kills - 1 > 5
 
 
+@SECOND
 def test_a_gpx_route_alone_drives_the_truck_and_its_end_is_the_end_of_the_demo(demo: Start, tmp_path: Path) -> None:
     points = "".join(
         f'<trkpt lat="{35.34 + second * 1e-4:.7f}" lon="139.49"><time>2026-05-01T01:00:{second:02d}Z</time></trkpt>' for second in range(16)
@@ -116,6 +121,7 @@ def test_a_gpx_route_alone_drives_the_truck_and_its_end_is_the_end_of_the_demo(d
 
 
 @pytest.mark.skipif(not DRIVE.is_dir(), reason="../shared/data/drive-comma2k19 is absent")
+@SECOND
 def test_a_recorded_drive_comes_out_at_the_center_as_it_stands_in_its_csv(demo: Start) -> None:
     from sim import outcome as arrived
     from sim import truth
@@ -169,6 +175,7 @@ def temporary() -> Iterator[Path]:
         yield Path(folder)
 
 
+@FIRST
 def test_ctrl_c_leaves_no_process_no_port_and_no_folder_and_a_second_demo_runs_beside_the_first(temporary: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(temporary)}
     both = [

@@ -14,7 +14,7 @@ from logbook.quantities import TABLE
 from sim.clock import Clock
 from sim.head import SimulatedHead
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.clock, pytest.mark.xdist_group("clock"), pytest.mark.timeout(180)]
 
 REFUSED_SECONDS = 5
 SETTLING_SECONDS = 5  # the gateway learns the chip's clock, for the count

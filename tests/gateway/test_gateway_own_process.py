@@ -13,7 +13,7 @@ from parts import PARTS
 from logbook import block, reader
 from sim import truth
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.clock, pytest.mark.xdist_group("clock"), pytest.mark.timeout(180)]
 
 ON_BUS = ("icm20948", "bmp390", "sht45", "opt3001", "as7331")
 SLOW = (*ON_BUS[1:], "sps30")

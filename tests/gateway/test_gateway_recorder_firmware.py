@@ -22,6 +22,8 @@ TAKEN_UP_S = 4.5  # to find the port again, ask, and have it on the disk: less t
 TIME_ERROR_S = 0.03  # of any sample on a busy machine; a mistake in numbering or clocks is far more
 
 
+@pytest.mark.clock
+@pytest.mark.xdist_group("clock")
 @pytest.mark.timeout(150)
 def test_every_sample_is_in_the_file_once_though_the_recorder_is_killed_and_the_head_unplugged_for_15_s(tmp_path: Path) -> None:
     middle = {quantity.id: (quantity.low + quantity.high) / 2 for quantity in TABLE}
