@@ -1,7 +1,7 @@
 """The head's board: which pin is what, and the sensors that are fitted on it (hardware.md has the same tables)."""
 
 from drivers.portable import TYPE_CHECKING
-from firmware.bus import I2CBus
+from firmware.bus import I2CBus, Supply
 from firmware.outbox import Outbox
 from firmware.supervisor import Watched
 
@@ -17,6 +17,8 @@ I2C_UV = (1, 6, 7)
 # UART of the particle sensor: number, TX, RX; 256 bytes bridge a garbage collection and a flash erase.
 UART_PM = (1, 8, 9)
 UART_BUFFER = 256
+# ON of the load switch of its 5 V. A sensor on I2C is not switched: without supply it would hold the bus down through its inputs.
+POWER_PM = 10
 # UART of a GNSS receiver, where the truck has none on its Pi.
 UART_GNSS = (0, 0, 1)
 
@@ -33,7 +35,8 @@ def sensors(machine: "ModuleType", outbox: Outbox, rows: "list[Row]") -> "list[l
         if wire in _UART:
             controller, tx, rx = _UART[wire]
             uart = machine.UART(controller, speed, tx=machine.Pin(tx), rx=machine.Pin(rx), rxbuf=UART_BUFFER)
-            groups["UART"].append(Watched(number, kind(uart, **options), outbox))
+            supply = Supply(machine, POWER_PM, tx) if wire == "UART1" else None
+            groups["UART"].append(Watched(number, kind(uart, **options), outbox, None, supply))
         else:
             bus = buses[wire]
             groups[wire].append(Watched(number, kind(bus.i2c, address, **options), outbox, bus))

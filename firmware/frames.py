@@ -25,6 +25,7 @@ from firmware.wire import (
     PAYLOAD_MAX,
     PING,
     PONG,
+    POWER_SWITCHED,
     RING_FULL,
     SAMPLE,
     SENSORS,
@@ -36,8 +37,8 @@ from firmware.wire import (
 
 __all__ = (
     "ABSENT", "ACK", "BODY_BUFFER", "BODY_MAX", "CONFIGURING", "DEGRADED", "ENCODED_MAX", "FAILED", "GAP", "HEAD", "HEADER_SIZE", "HEALTH",
-    "HELLO", "HELLO_REQUEST", "MAINTENANCE", "OK", "PARTS_REFUSED", "PAYLOAD_MAX", "PING", "PONG", "REASONS", "RING_FULL", "SAMPLE",
-    "SENSORS", "STATE", "STATES", "TRIM", "Decoder", "Frame", "decode_in_place", "encode", "pack",
+    "HELLO", "HELLO_REQUEST", "MAINTENANCE", "OK", "PARTS_REFUSED", "PAYLOAD_MAX", "PING", "PONG", "POWER_SWITCHED", "REASONS", "RING_FULL",
+    "SAMPLE", "SENSORS", "STATE", "STATES", "TRIM", "Decoder", "Frame", "decode_in_place", "encode", "pack",
 )  # fmt: skip
 
 STATES = ("absent", "configuring", "ok", "degraded", "failed")
@@ -58,6 +59,7 @@ REASONS = (
     "fan cleaning",
     "device reports a fault",
     "list of parts refused",
+    "power switched",
 )
 
 

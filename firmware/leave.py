@@ -2,6 +2,7 @@
 it runs up may stay locked (airrohr-firmware issue 586). Neither is waited for without end. Imported only then."""
 
 from drivers.portable import TYPE_CHECKING, const
+from firmware.ticks import milliseconds
 from firmware.wire import CONFIGURING
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class Leave:
         self._why = why
         self._turns = 0
         self._stopping = 0
+        for watched in sensors:
+            if watched.supply is not None:
+                watched.supply.since = milliseconds()  # it is not switched meanwhile
 
     def turn(self) -> None:
         """To be called every 0.5 s; resets when it may be. A fan that was not stopped in time is told in place of MAINTENANCE."""

@@ -11,6 +11,9 @@ the set-up. That is cheap. A chip that does not acknowledge costs one address a 
 clock for ever costs a time-out of 50 ms a second, which the IMU's FIFO (0.22 s) bridges; a bus that stays stuck costs one time-out and then
 only a look at the lines and nine clocks for each of its sensors a second, because nothing is sent while it is.
 
+The last rung is the load switch of a sensor that has one (firmware/bus.py), at the end of a pause, or where the device itself says
+again that it is broken: in both cases its fan is not at its start, in which it must not lose its power.
+
 STATE frames are one for each change, but at most 8 at once and one more every 2 s (30 a minute, 15 bytes a second): with a contact that
 rattles the ring is for samples. What stands for less than that may go unsaid; what stands at last is always said, with the failures
 counted. GAP frames are never more than the SAMPLE frames they stand before, or the FIFO resets of a driver."""
@@ -19,9 +22,10 @@ from drivers.errors import BUS_STUCK, DEVICE_FAULT, NO_ACKNOWLEDGE, OTHER, POWER
 from drivers.portable import TYPE_CHECKING, const, elapsed
 from firmware.outbox import Outbox
 from firmware.schedule import Schedule
-from firmware.wire import ABSENT, CONFIGURING, DEGRADED, FAILED, OK
+from firmware.wire import ABSENT, CONFIGURING, DEGRADED, FAILED, OK, POWER_SWITCHED
 
 if TYPE_CHECKING:
+    from firmware.bus import Supply
     from firmware.faces import Bus, Driver
 
 _PATIENCE = const(3)  # failures in a row before a restart
@@ -34,11 +38,13 @@ _STATE_EVERY_MS = const(2000)
 
 
 class Watched:
-    """A driver, the number of its sensor, and its bus if that can be freed (`recover()` says whether it was stuck)."""
+    """A driver, the number of its sensor, its bus if that can be freed (`recover()` says whether it was stuck), and its load switch if it
+    has one."""
 
-    def __init__(self, sensor: int, driver: "Driver", outbox: Outbox, bus: "Bus | None" = None) -> None:
+    def __init__(self, sensor: int, driver: "Driver", outbox: Outbox, bus: "Bus | None" = None, supply: "Supply | None" = None) -> None:
         self.sensor = sensor
         self.driver = driver
+        self.supply = supply
         self.state = ABSENT
         self.reason = 0
         self.failures = 0
@@ -66,6 +72,8 @@ class Watched:
     def start(self, now: int) -> None:
         """The first start."""
         self._credited = self._failed = now
+        if self.supply is not None:
+            self.supply.since = now
         self.driver.start(now)
         self._say(CONFIGURING, 0)
 
@@ -77,6 +85,8 @@ class Watched:
             self._say(self.state, self.reason)
         if self._resting:
             if elapsed(now, self._since) < self._pause:
+                return
+            if self._switch(now):
                 return
             self._resting = False
             self.driver.start(now)
@@ -100,6 +110,20 @@ class Watched:
             self._fail(now, code)
         except BusError as error:
             self._fail(now, error.code)
+
+    def _switch(self, now: int) -> bool:
+        """Whether a load switch was moved, after which it is waited again."""
+        supply = self.supply
+        pause = 0 if supply is None else supply.turn(now, self._delivered)
+        if pause == 0:
+            return False
+        self._resting = True
+        self._since = now
+        self._pause = pause
+        self._trimmed = False
+        self._interrupted = True
+        self._say(CONFIGURING, POWER_SWITCHED)
+        return True
 
     def _work(self, now: int) -> None:
         driver = self.driver
@@ -144,6 +168,8 @@ class Watched:
     def _succeed(self, now: int) -> None:
         self._schedule.delivered()
         self._delivered = True
+        if self.supply is not None:
+            self.supply.since = now
         self._gap_reason = OTHER
         self._in_a_row = 0
         settled = elapsed(now, self._failed) >= _SETTLED_MS
@@ -162,7 +188,8 @@ class Watched:
         # It talks, and goes on being asked until it takes that back: a new start would only cost its warm-up, unless its driver wants one.
         if code == DEVICE_FAULT and self.driver.configured:
             self._in_a_row = 0
-            self._say(FAILED, code)
+            if self.state != FAILED or not self._switch(now):
+                self._say(FAILED, code)
             return
         self._in_a_row += 1
         if self.driver.configured and self._in_a_row < _PATIENCE and code != POWER_ON_VALUES and code != WRONG_IDENTITY:
@@ -176,7 +203,7 @@ class Watched:
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_MS)
         self._trimmed = False
         self._interrupted = True
-        if not self._delivered and code in (NO_ACKNOWLEDGE, TIME_OUT):
+        if not self._delivered and (code == NO_ACKNOWLEDGE or code == TIME_OUT):  # noqa: SIM109  # `in` makes a tuple
             self._say(ABSENT, code)
         else:
             self._say(CONFIGURING if code == POWER_ON_VALUES else FAILED, code)

@@ -30,6 +30,7 @@ SENSORS = {1: "icm20948", 2: "bmp390", 3: "sht45", 4: "opt3001", 5: "as7331", 6:
 ABSENT, CONFIGURING, OK, DEGRADED, FAILED = range(5)
 RING_FULL = const(9)
 PARTS_REFUSED = const(15)
+POWER_SWITCHED = const(16)
 
 _CRC_SIZE = const(4)
 

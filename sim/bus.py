@@ -329,7 +329,7 @@ class UartLine:
     def advance(self) -> None:
         """Brings the chip and the flying bytes to the present."""
         now = self._clock.running_us()
-        if self.faults.strikes and not self.faults.powered(self.chip, now, self._clock.now_us()):
+        if self.faults.at_work and not self.faults.powered(self.chip, now, self._clock.now_us()):
             self._flying.clear()
             return
         self.chip.advance(self._clock.now_us())
@@ -360,7 +360,7 @@ class UartLine:
             return len(data)
         now = self._clock.running_us()
         arriving = data
-        if self.faults.strikes:
+        if self.faults.at_work:
             if not self.faults.powered(self.chip, now, self._clock.now_us()):
                 return len(data)
             arriving = bytes(byte for sent in data for _, byte in self.faults.byte(self.chip, "written", sent, now))

@@ -8,7 +8,7 @@ import errno
 import socket
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from sim.bus import I2CBus, NoAcknowledge, TimeOut, UartLine
@@ -55,9 +55,15 @@ class _Connection(Connection):
 
 
 class BusServer(Server[_Connection]):
-    """Listens on a free loopback `port` from `start` to `stop`."""
+    """Listens on a free loopback `port` from `start` to `stop`. `pins`: what else a pin drives, high until a program drives it low."""
 
-    def __init__(self, i2c: Mapping[Wiring, I2CBus], uart: Mapping[Wiring, UartLine], control: Control) -> None:
+    def __init__(
+        self,
+        i2c: Mapping[Wiring, I2CBus],
+        uart: Mapping[Wiring, UartLine],
+        control: Control,
+        pins: Mapping[int, Callable[[int], None]] | None = None,
+    ) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         super().__init__("bus server", listener, length_bytes=2)
         self.port: int = listener.getsockname()[1]
@@ -66,11 +72,15 @@ class BusServer(Server[_Connection]):
         self._i2c = i2c
         self._uart = uart
         self._control = control
+        self._pins = pins or {}
         self._nothing = I2CBus((), _Still())
         self._silent = UartLine(_Silence(), _Still())
 
     def _connected(self, sock: socket.socket) -> _Connection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self.lock:
+            for drive in self._pins.values():  # the reset before has made inputs of them
+                drive(1)
         return _Connection(sock)
 
     def _reply(self, connection: _Connection, request: bytes) -> bytes | None:
@@ -132,7 +142,9 @@ class BusServer(Server[_Connection]):
         return b""
 
     def _pin(self, drive: bool, body: bytes) -> bytes:
-        """Level of an I2C pin (after driving it); empty: nothing is soldered to this pin."""
+        """Level of an I2C pin (after driving it); empty: nothing is soldered to this pin, or nothing that drives it."""
+        if drive and body[0] in self._pins:
+            self._pins[body[0]](body[1])
         for (_, sda, scl), bus in self._i2c.items():
             if body[0] == sda:
                 if drive:

@@ -14,6 +14,8 @@ and may be narrowed down: the first `skip` transactions (UART: bytes) of that ti
     stuck_scl   I2C: SCL is low from begin to end
     brown_out   the chip is back at its power-on values
     unplugged   the chip is away from begin to end, and then at its power-on values
+    latched     the chip hangs from begin on: it hears, says and measures nothing until its supply was really away (the head's load switch,
+                `unplugged`, `brown_out`)
     lost, doubled, late (by `microseconds`), noise (`bytes` random ones before it)     UART: bytes "read" from the chip; all but late
                 also bytes "written" to it (`part`)
     dead        UART: nothing goes through, in either direction
@@ -30,7 +32,7 @@ import msgspec
 
 Part = Literal["address", "written", "read"]
 Kind = Literal[
-    "nack", "flip", "stretch", "stuck_sda", "stuck_scl", "brown_out", "unplugged", "lost", "doubled", "late", "noise", "dead"
+    "nack", "flip", "stretch", "stuck_sda", "stuck_scl", "brown_out", "unplugged", "latched", "lost", "doubled", "late", "noise", "dead"
 ]  # fmt: skip
 
 # The fields that mean something to each kind, beside those of all.
@@ -42,6 +44,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "stuck_scl": (),
     "brown_out": (),
     "unplugged": (),
+    "latched": (),
     "lost": ("part",),
     "doubled": ("part",),
     "late": ("microseconds",),
@@ -121,7 +124,7 @@ class Strike:
         self.part: Part = fault.part or "read"
         self.byte = self.bit = 0
         self.clocks = 0
-        self.passed_power = False  # brown-out done, or pulled; of `unplugged` also:
+        self.passed_power = False  # brown-out done, pulled, or latched up; of the last two also:
         self.back = False
         self._choice = choice
         self._seen = 0
@@ -182,6 +185,7 @@ class Faults:
         self.strikes: list[Strike] = []
         self.cuts = 0  # how often a chip lost its supply
         self._seed = seed
+        self._off: list[Any] = []  # chips whose load switch is open
         self._found: dict[tuple[Any, tuple[str, ...]], list[Strike]] = {}
         for fault in faults:
             self.add(fault)
@@ -201,17 +205,36 @@ class Faults:
             self._found[chip, kinds] = found
         return found
 
+    @property
+    def at_work(self) -> bool:
+        """Whether there is anything to ask about."""
+        return bool(self.strikes or self._off)
+
+    def supply(self, chip: Any, on: bool, chip_us: int, drained: bool) -> None:
+        """The load switch of `chip` opens or closes; `drained`: it was open for so long that nothing was left in the chip."""
+        if on:
+            self._off.remove(chip)
+            if drained:
+                self._release(chip)
+        else:
+            self._off.append(chip)
+        self._cut(chip, chip_us)
+
     def powered(self, chip: Any, now_us: int, chip_us: int) -> bool:
         """Whether the chip has its supply; what happened to it until `now_us` (`chip_us` by the chips' clock) is done to it."""
-        present = True
-        for strike in self.of(chip, "brown_out", "unplugged"):
+        present = chip not in self._off
+        for strike in self.of(chip, "latched", "brown_out", "unplugged"):
             if now_us < strike.begin_us:
                 continue
             if not strike.passed_power:
                 strike.passed_power = True
                 strike.hit(strike.begin_us)
                 self._cut(chip, min(strike.begin_us, chip_us))
-            if strike.fault.kind == "unplugged" and not strike.back:
+                if strike.fault.kind != "latched":
+                    self._release(chip)
+            if strike.fault.kind == "latched":
+                present = present and strike.back
+            elif strike.fault.kind == "unplugged" and not strike.back:
                 strike.back = not strike.within(now_us)
                 present = present and strike.back
                 if strike.back and strike.end_us is not None:
@@ -261,6 +284,11 @@ class Faults:
             else:
                 arriving = [(later, value ^ 1 << strike.bit) for later, value in arriving]
         return arriving
+
+    def _release(self, chip: Any) -> None:
+        """What latched up before its supply was away is so no more."""
+        for strike in self.of(chip, "latched"):
+            strike.back = strike.passed_power
 
     def _cut(self, chip: Any, at_us: int) -> None:
         """The chip lives to the moment at which its supply goes, and is then as new."""

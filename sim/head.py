@@ -112,7 +112,7 @@ class SimulatedHead:
         self._stopping = False
         self._wake_read, self._wake_write = os.pipe()
         self._stderr = open(self.folder / "head.log", "ab")  # noqa: SIM115  (closed in stop)
-        self.server = BusServer(self.board.i2c, self.board.uart, self)
+        self.server = BusServer(self.board.i2c, self.board.uart, self, self.board.pins)
         self._usb.put_in()
         try:
             self._spawn()

@@ -98,7 +98,7 @@ class Unit:
         self._in_raw = False
         self._stderr = open(folder / "unit.log", "ab")  # noqa: SIM115  (closed in stop)
         self.board = Board(source, lambda *_: None, Clock(), None, fit)
-        self._server = BusServer(self.board.i2c, self.board.uart, self)
+        self._server = BusServer(self.board.i2c, self.board.uart, self, self.board.pins)
         self._server.start()
         self._todo: list[Callable[[], None]] = []
         self._wake_read, self._wake_write = os.pipe()

@@ -16,10 +16,12 @@ from sim.chips.sps30 import SPS30
 from sim.chips.sps30_i2c import SPS30I2C
 from sim.chips.veml7700 import VEML7700
 from sim.faults import Faults
+from sim.supply import LoadSwitch
 
 # (controller, SDA, SCL), (UART, TX, RX)
 I2C0, I2C1 = (0, 4, 5), (1, 6, 7)  # the AS7331 alone: bus traffic disturbs its conversion (facts 1.0)
 UART0, UART1 = (0, 0, 1), (1, 8, 9)
+POWER = 10  # ON of the load switch of what is at UART1
 
 # What can be fitted, by the names of the head's list of parts: its model and its wire.
 PARTS: dict[str, tuple[Callable[[Source, Log], Any], tuple[int, int, int]]] = {
@@ -39,9 +41,11 @@ STANDARD = ("icm20948", "bmp390", "sht45", "opt3001", "as7331", "sps30")
 
 class Board:
     """The chips of one head that are in its `fit`, by name. `i2c` and `uart` are keyed by their pins; `faults` are in front of all of
-    them. Two parts on one UART, or at one address, are a wiring error (ValueError)."""
+    them. `switch` is the load switch of the particle sensor on UART1, where there is one, and `pins` what moves it: number → drive. Two
+    parts on one UART, or at one address, are a wiring error (ValueError)."""
 
     def __init__(self, source: Source, log: Log, clock: ClockFace, faults: Faults | None = None, fit: Iterable[str] = STANDARD) -> None:
+        faults = Faults() if faults is None else faults
         self.chips: dict[str, Any] = {}
         wired: dict[tuple[int, int, int], list[Any]] = {wire: [] for wire in (I2C0, I2C1, UART0, UART1)}
         for name in fit:
@@ -55,6 +59,11 @@ class Board:
                 raise ValueError(f"two parts on UART{wire[0]}")
             for chip in wired[wire]:
                 self.uart[wire] = UartLine(chip, clock, getattr(chip, "BAUD", 115_200), faults=faults)
+        self.switch: LoadSwitch | None = None
+        self.pins: dict[int, Callable[[int], None]] = {}
+        for chip in wired[UART1]:
+            self.switch = LoadSwitch(chip, faults, clock)
+            self.pins = {POWER: self.switch.drive_on, UART1[1]: self.switch.drive_line}
 
     def advance(self) -> None:
         """Brings every chip to the present."""

@@ -80,6 +80,7 @@ class Pin:
     ALT = 3
     PULL_UP = 1
     PULL_DOWN = 2
+    ALT_UART = 2
 
     def __init__(self, id, mode=-1, pull=-1, *, value=None, alt=31):
         if isinstance(id, Pin):
@@ -94,6 +95,8 @@ class Pin:
     def init(self, mode=-1, pull=-1, *, value=None, alt=31):
         if pull != -1 and self.id not in _pin_values:
             _pin_values[self.id] = 1 if pull == Pin.PULL_UP else 0
+        if mode == Pin.ALT:
+            value = 1  # what the line of a UART rests at
         if value is not None:
             self.value(value)
 

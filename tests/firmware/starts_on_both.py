@@ -138,6 +138,7 @@ class Watched:
     def __init__(self, driver, state=wire.OK):
         self.driver = driver
         self.state = state
+        self.supply = None
 
 
 def turns(watched, why=TRIAL_OVER):

@@ -87,9 +87,10 @@ def test_reasons_are_those_of_the_bus_errors() -> None:
         errors.FAN_CLEANING: "fan cleaning",
         errors.DEVICE_FAULT: "device reports a fault",
         frames.PARTS_REFUSED: "list of parts refused",
+        frames.POWER_SWITCHED: "power switched",
     }
     assert [frames.REASONS[code] for code in names] == list(names.values())
-    assert len(frames.REASONS) == 16 and frames.STATES[frames.OK] == "ok" and frames.STATES[frames.FAILED] == "failed"
+    assert len(frames.REASONS) == 17 and frames.STATES[frames.OK] == "ok" and frames.STATES[frames.FAILED] == "failed"
 
 
 def test_the_ring_holds_more_than_20_seconds_of_everything() -> None:

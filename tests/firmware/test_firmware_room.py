@@ -44,6 +44,7 @@ class machine:
     WDT_RESET = 3
     feeds = 0
     class Pin:
+        OUT = 1
         def __init__(self, *a, **k): pass
     class I2C:
         def __init__(self, *a, **k): pass

@@ -24,6 +24,7 @@ from sim.chips.board import Board
 from sim.chips.faces import Log, Source
 from sim.clock import Clock
 from sim.compiled import compiled
+from sim.faults import Faults
 from sim.head import HEAP_KB, SHIM_KB
 
 SHIM = REPO / "sim" / "micropython"
@@ -39,7 +40,7 @@ class _Server(BusServer):
     """The bus server with a clock that the program moves. `on_turn()` is called after each wait, in the server's thread."""
 
     def __init__(self, board: Board, control: "VirtualHead") -> None:
-        super().__init__(board.i2c, board.uart, control)
+        super().__init__(board.i2c, board.uart, control, board.pins)
         self._head = control
 
     def _answer(self, connection, operation, body):  # type: ignore[no-untyped-def]
@@ -57,9 +58,11 @@ class _Server(BusServer):
 
 
 class VirtualHead:
-    """`board(source, log, clock)` makes the chips, or `fit` names them, and the head's list of parts then does so, too. `on_frames(list of
+    """`board(source, log, clock)` makes the chips, or `fit` names them, and the head's list of parts then does so, too; `faults` are in
+    front of those. `on_frames(list of
     frames, now µs)` is called in the server's thread at each turn of the program and returns the bytes to send to it. `until(µs)` runs the
-    program to that moment of its life."""
+    program to that moment of its life. `path` is where its modules are
+    (None: the repository's, as bytecode)."""
 
     def __init__(
         self,
@@ -69,10 +72,12 @@ class VirtualHead:
         board: Callable[[Source, Log, Clock], Board] = Board,
         program: str = "firmware.main",
         fit: Sequence[str] | None = None,
+        faults: Faults | None = None,
+        path: Path | None = None,
     ) -> None:
         self._us = 0
         self.clock = Clock(lambda: self._us * 1000, self.pass_us)
-        self.board = board(source, log, self.clock) if fit is None else Board(source, log, self.clock, fit=fit)
+        self.board = board(source, log, self.clock) if fit is None else Board(source, log, self.clock, faults, fit)
         self.turns = 0
         self.resets = 0
         self.fed_us: list[int] = []  # longest pause between two feedings of the watchdog, and the last
@@ -89,7 +94,8 @@ class VirtualHead:
             (Path(self._folder.name) / "parts.json").write_text(json.dumps([{"part": part} for part in fit]))
         self.server = _Server(self.board, self)
         self.server.start()
-        environment = dict(os.environ, MICROPYPATH=f"{VIRTUAL}:{SHIM}:{compiled(REPO)}:.frozen", CRUISERS_TRUCK_PORT=str(self.server.port))
+        modules = f"{VIRTUAL}:{SHIM}:{compiled(REPO) if path is None else path}:.frozen"
+        environment = dict(os.environ, MICROPYPATH=modules, CRUISERS_TRUCK_PORT=str(self.server.port))
         heap = f"heapsize={HEAP_KB + SHIM_KB + VIRTUAL_KB}k"
         command = [str(BIN / "micropython"), "-X", heap, str(VIRTUAL / "virtual_boot.py"), program]
         self._errors = open(Path(self._folder.name) / "head.log", "w+b")  # noqa: SIM115  # closed in stop
