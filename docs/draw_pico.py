@@ -86,9 +86,21 @@ def draw() -> str:
     body += _bundle(used, (9, 10), 326)
     body += box(20, 376, 212, 88, "head", "SPS30", "UART 115200 8N1", "1 VDD  2 RX  3 TX  5 GND", "4 SEL stays open")
     body += _bundle(used, (11, 12), 412)
+    body += box(
+        20,
+        480,
+        212,
+        88,
+        "power",
+        "load switch, TPS22918",
+        "VIN 5 V  VOUT to SPS30, pin 1",
+        "QOD to VOUT, CT 1 nF to GND",
+        "ON: 10 kΩ to 3.3 V",
+    )
+    body += _bundle(used, (14,), 524)
     right = BOARD_X + BOARD_W + 140
     for pin, name, lines in (
-        (40, "5 V", ("only to the SPS30, pin 1",)),
+        (40, "5 V", ("only to the load switch, VIN",)),
         (38, "ground", ("all parts; SPS30 pin 5",)),
         (36, "3.3 V", ("parts 3 to 7, pull-ups", "ICM-20948: breakout only, its", "VDDIO is 1.8 V")),
     ):

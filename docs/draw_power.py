@@ -57,7 +57,7 @@ def draw() -> str:
     body += box(40, 616, 150, 70, "head", "Pico", "samples, frames,", "20 s ring")
     body += box(228, 612, 182, 50, "head", "I2C0", "IMU, barometer, RH/T, lux")
     body += box(228, 676, 182, 50, "head", "I2C1", "UV-A, UV-B, UV-C")
-    body += box(228, 740, 182, 50, "head", "UART", "particles, 5 V")
+    body += box(228, 740, 182, 50, "head", "UART", "particles; 5 V, switched")
     body += box(40, 802, 200, 64, "none", "3.3 V of the Pico", "ICM-20948: VDDIO 1.8 V", "made on its breakout")
     body.append(wire("M190 640H226", "blue"))
     body.append(wire("M190 655H214V701H226", "blue"))

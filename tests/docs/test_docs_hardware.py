@@ -19,6 +19,7 @@ from drivers import addresses
 from firmware import board, parts
 from fleet import provision_files, provision_inputs, provision_plan
 from gateway.config import Inputs
+from sim.chips import board as simulated
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "hardware.md").read_text()
@@ -60,7 +61,10 @@ def test_every_pin_that_the_board_names_is_wired_and_stands_where_the_pico_has_i
     named = {name: value for name, value in vars(board).items() if re.match(r"(I2C|UART)_[A-Z]+$", name) and isinstance(value, tuple)}
     assert set(named) == {"I2C_MAIN", "I2C_UV", "UART_PM", "UART_GNSS"}
     wired = {int(gpio.removeprefix("GP")) for _, gpio, *_ in rows if gpio.startswith("GP")}
-    assert wired == {pin for _, *both in named.values() for pin in both}
+    assert wired == {pin for _, *both in named.values() for pin in both} | {board.POWER_PM}
+    power = {signal: int(gpio.removeprefix("GP")) for signal, gpio, *_ in rows if gpio.startswith("GP")}["PM power"]
+    assert power == board.POWER_PM == simulated.POWER
+    assert f"| 3 ON | GP{power} (violet)" in TEXT
 
 
 def test_the_speeds_of_buses_and_uart_are_those_of_the_firmware() -> None:
@@ -144,7 +148,7 @@ def test_a_drawing_is_what_its_script_makes_of_the_tables(scripts: Path, script:
 def test_the_drawing_of_the_pico_shows_all_forty_pins_and_every_wired_signal(scripts: Path, shapes: ModuleType) -> None:
     svg = (scripts / "pico-wiring.svg").read_text()
     assert svg.count("<circle") == 40
-    for signal, _, _, colour, *_ in shapes.table("Pins of the Pico")[:8]:
+    for signal, _, _, colour, *_ in shapes.table("Pins of the Pico")[:9]:
         assert f">{signal}, {colour}<" in svg
     for _, _, address, *_ in shapes.table("Addresses on the head's buses"):
         assert address in svg

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import firmware.bus as head_bus
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "hardware.md").read_text()
 RAIL, LOGIC = 5.0, 3.3  # V
@@ -132,6 +134,23 @@ def test_the_drop_of_each_cable_follows_from_its_length_and_stays_below_what_is_
     assert same(rows[0][3], (number(budget["Raspberry Pi 5"][3]) + head) / 1000)
     assert same(rows[1][3], head / 1000)
     assert rows[2][3] == told["at 18 V, peak (A)"][0]
+
+
+def test_what_the_load_switch_takes_and_how_long_it_is_off_follow_from_its_parts(table: Table) -> None:
+    section = TEXT.split("### The load switch of the particle sensor\n", 1)[1].split("\n## ", 1)[0]
+    pull_up, pull_down = 10e3, 50e3
+    assert f"leaves {LOGIC * pull_down / (pull_up + pull_down):.2f} V at ON" in section
+    assert f"are discharged through 25 Ω: 5 time constants are {5 * 1000e-6 * 25} s" in section
+    assert f"takes it for {head_bus._OFF_MS / 1000:.0f} s" in section and f"In {head_bus._OFF_MS / 1000:.0f} s the fan" in section
+    assert head_bus._FIRST_MS == 60_000 and head_bus._LONGEST_MS == 60 * head_bus._FIRST_MS and "2, 4, 8 … 60 minutes" in section
+    budget = {row[0]: row for row in table("Current budget")}
+    sensor = number(budget["SPS30"][3])
+    part = next(row for row in table("Bill of materials") if row[1] == "load switch")
+    ohms = float(re.search(r"(\d+) mΩ", part[2])[1])  # type: ignore[index]
+    assert f"At {sensor:.0f} mA the switch takes {sensor * ohms / 1000:.0f} mV" in section
+    assert "a twentieth of its 2 A" in section and "2 A, 52 mΩ" in part[2]
+    drop = next(row for row in table("Cables and fuses") if row[0].startswith("Pi to Pico"))
+    assert f"its load switch takes {sensor * ohms / 1000:.0f} mV more" in drop[6] and number(drop[4]) + 4 < number(drop[5])
 
 
 def test_a_load_dump_is_too_much_for_a_clamp_and_little_for_a_stopper(table: Table) -> None:
