@@ -1,13 +1,17 @@
 """The load switch in front of the particle sensor, as the head's pins move it."""
 
+import socket
+
 import pytest
 from chip_bench import Bench
 
+from sim.busserver import BusServer
 from sim.chips.board import POWER, UART1, Board
 from sim.faults import Fault, Faults, parse
 from sim.supply import DISCHARGE_US
 from sim.unit import desk
 
+PIN_DRIVE = 15
 VERSION = bytes.fromhex("7E00D1002E7E")
 LINE = UART1[1]
 
@@ -74,3 +78,46 @@ def test_a_cut_of_the_wires_ends_a_latch_up_too_but_not_one_that_comes_later(kin
 def test_a_board_without_a_part_on_that_uart_has_no_switch() -> None:
     rig = Board(desk, lambda *_: None, Bench().clock, None, ("sht45", "sps30_i2c"))
     assert rig.switch is None and rig.pins == {}
+
+
+class Processor:
+    """A head that asks for nothing of its processor (sim.busserver.Control)."""
+
+    def watchdog_start(self, milliseconds: int) -> None:
+        raise AssertionError
+
+    def watchdog_feed(self) -> None:
+        raise AssertionError
+
+    def request_reset(self) -> None:
+        raise AssertionError
+
+    def reset_cause(self) -> int:
+        raise AssertionError
+
+    def unique_id(self) -> bytes:
+        raise AssertionError
+
+    def interrupt_char(self, char: int | None) -> None:
+        raise AssertionError
+
+
+def test_a_program_drives_the_pins_and_the_next_start_finds_them_let_go() -> None:
+    rig = Rig()
+    server = BusServer(rig.board.i2c, rig.board.uart, Processor(), rig.board.pins)
+    server.start()
+
+    def program(*levels: tuple[int, int]) -> None:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+            for pin, level in (*levels, (20, 1)):  # nothing is soldered to the last: when it is answered, the program has begun
+                sock.sendall(bytes((3, 0, PIN_DRIVE, pin, level)))
+                assert sock.recv(3) == bytes(3)
+
+    try:
+        program((POWER, 0), (LINE, 0))
+        assert not rig.answers()
+        rig.bench.wait_us(5_000_000)
+        program()
+        assert rig.answers()
+    finally:
+        server.stop()
