@@ -188,7 +188,7 @@ class Watched:
         # It talks, and goes on being asked until it takes that back: a new start would only cost its warm-up, unless its driver wants one.
         if code == DEVICE_FAULT and self.driver.configured:
             self._in_a_row = 0
-            if self.state != FAILED or not self._switch(now):
+            if self.state != FAILED or self.reason != code or not self._switch(now):
                 self._say(FAILED, code)
             return
         self._in_a_row += 1

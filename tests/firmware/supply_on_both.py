@@ -175,6 +175,13 @@ def check_a_device_that_says_for_a_minute_that_it_is_broken_is_switched_but_not_
     bench = Bench(lambda now: BusError(DEVICE_FAULT) if now == 70_500 else healthy(now) if now < 5000 else 0).until(75_000)
     assert not bench.board.off()  # said once, after a minute of spinning up
 
+    bench = Bench(lambda now: BusError(TIME_OUT)).until(59_000)
+    bench.driver.configured = True  # it talks again, and the first that it says is that it is broken
+    for word in (61_000, 62_000):
+        assert not bench.board.off()
+        bench.watched._fail(word, DEVICE_FAULT)
+    assert len(bench.board.off()) == 1
+
 
 def check_no_switch_is_opened_on_the_way_to_a_reset_and_an_open_one_is_closed_before():
     if not hasattr(time, "ticks_ms"):
