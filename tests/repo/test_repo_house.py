@@ -32,8 +32,8 @@ def test_the_addresses_in_hardware_md_are_those_of_the_firmware() -> None:
 
 
 def test_the_pins_in_hardware_md_are_those_of_the_firmware() -> None:
-    documented = {row[0]: int(row[1].removeprefix("GP")) for row in table("Pins of the Pico") if row[1].startswith("GP")}
-    firmware: dict[str, int] = {}
+    documented = {row[0]: int(row[1].removeprefix("GP")) for row in table("Pins of the Pico") if re.fullmatch(r"GP\d+", row[1])}
+    firmware: dict[str, int] = {"PM power": board.POWER_PM}
     for number, sda, scl in (board.I2C_MAIN, board.I2C_UV):
         firmware |= {f"I2C{number} SDA": sda, f"I2C{number} SCL": scl}
     for number, tx, rx in (board.UART_PM, board.UART_GNSS):
