@@ -1,4 +1,4 @@
-"""A real hub for the whole room: started as its command is, with three trucks."""
+"""A real hub for the whole room: started as its command is, with four trucks."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def hub_class() -> type[Hub]:
 
 @pytest.fixture(scope="session")
 def hub(needs_ejabberd: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    running = Hub(tmp_path_factory.mktemp("hub"), "--trucks", "truck-1,truck-2,truck-3", "--no-reaper").wait_ready()
+    running = Hub(tmp_path_factory.mktemp("hub"), "--trucks", "truck-1,truck-2,truck-3,truck-4", "--no-reaper").wait_ready()
     yield running
     assert running.stop() == 0
 

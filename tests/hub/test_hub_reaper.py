@@ -63,7 +63,7 @@ class City:
             return json.loads(self.status_file.read_text("utf-8"))
 
         try:
-            await until(lambda: status()["trucks"] == 3)
+            await until(lambda: status()["trucks"] == 4)
             yield status
         finally:
             running.cancel()

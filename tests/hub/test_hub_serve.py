@@ -84,15 +84,15 @@ def test_the_ready_file_says_where_everything_is(hub):
     assert listens(info["host"], info["c2s_port"]) and listens(info["host"], info["http_port"])
     assert info["pid"] == hub.process.pid and alive(info["ejabberd_pid"])
     assert Path(info["ca_file"]).is_file()
-    assert sorted(path.name for path in Path(info["secrets"]).iterdir()) == ["admin", "center", "truck-1", "truck-2", "truck-3"]
+    assert sorted(path.name for path in Path(info["secrets"]).iterdir()) == ["admin", "center", "truck-1", "truck-2", "truck-3", "truck-4"]
 
 
 def test_secrets_and_keys_are_for_the_owner_alone(hub):
     files = [*Path(hub.info["secrets"]).iterdir(), *hub.home.joinpath("tls").glob("*-key.pem")]
-    assert len(files) == 7
+    assert len(files) == 8
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     passwords = {file.read_text("ascii") for file in Path(hub.info["secrets"]).iterdir()}
-    assert len(passwords) == 5 and all(len(password) >= 43 for password in passwords)
+    assert len(passwords) == 6 and all(len(password) >= 43 for password in passwords)
 
 
 def test_no_password_stands_on_a_command_line_in_the_environment_or_in_a_log(hub):
