@@ -18,6 +18,8 @@ from sim.clock import Clock, boottime_ns
 from sim.picture import HORIZON, Picture
 from sim.world import World
 
+MOST_JPEGS = 6.0  # 3.0 to 3.5 were measured
+
 pytestmark = pytest.mark.timeout(60)
 
 DAY, DUSK, NIGHT = math.radians(45), math.radians(1), math.radians(-12)
@@ -114,17 +116,25 @@ def test_the_road_has_worn_markings_and_kerbs(picture: Picture) -> None:
     assert 0.3 < share < 1.0, "the side line is there, but not everywhere: it is worn"
 
 
-def test_a_frame_costs_less_than_its_budget_of_processor_time(picture: Picture) -> None:
+def test_a_frame_costs_no_more_than_a_few_jpegs_of_its_picture(picture: Picture) -> None:
+    """Of processor time, one thread; the least of five rounds on each side, taken in turn: what a busy machine adds is not the frame's."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     world = World(1)
-    encode(picture, world.at(0), 0, 0)
-    start = time.thread_time()
-    for k in range(20):
-        encode(picture, world.at(k * 500_000), k, k * 500_000)
-    cost = (time.thread_time() - start) / 20
+    image = picture.render(0.0, 1.0, DAY)
+    costs: dict[str, list[float]] = {"frame": [], "jpeg": []}
+    for turn in range(6):  # the first warms up
+        for name in costs:
+            start = time.thread_time()
+            for k in range(4):
+                if name == "frame":
+                    encode(picture, world.at((4 * turn + k) * 500_000), k, k * 500_000)
+                else:
+                    cv2.imencode(".jpg", image)
+            costs[name].append(time.thread_time() - start)
     cv2.setNumThreads(threads)
-    assert cost < 0.015, f"{cost * 1000:.1f} ms of CPU a frame"
+    frame, jpeg = (min(costs[name][1:]) for name in ("frame", "jpeg"))
+    assert frame < MOST_JPEGS * jpeg, f"a frame costs as much as {frame / jpeg:.2f} JPEGs"
 
 
 def test_the_process_says_its_address_and_ends_with_its_standard_input() -> None:
