@@ -8,13 +8,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
-import typer
-from typer.main import get_command
+from commands_named import reached
 
-from cruisers.__main__ import app
 from drivers import addresses
 from firmware import board, parts
 from fleet import provision_files, provision_inputs, provision_plan
@@ -117,19 +114,7 @@ def test_the_checklist_waits_longer_for_the_ignition_than_the_recorder() -> None
 
 def test_every_command_and_option_that_is_named_exists() -> None:
     named = re.findall(r"`(?:sudo )?cruisers ([^`]+)`", TEXT)
-    reached = set()
-    for line in named:
-        command: Any = get_command(app)
-        words = line.split()
-        path: list[str] = []
-        while hasattr(command, "list_commands"):  # a group
-            path.append(words.pop(0))
-            command = command.get_command(typer.Context(command), path[-1])
-            assert command is not None, line
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= options, line
-        reached.add(" ".join(path))
-    assert {"flash", "provision", "head console", "head update", "doctor", "status", "image make"} <= reached
+    assert {"flash", "provision", "head console", "head update", "doctor", "status", "image make"} <= reached(named)
 
 
 def test_every_service_that_is_named_is_one_of_ours() -> None:

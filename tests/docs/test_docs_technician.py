@@ -4,13 +4,10 @@ import importlib.util
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
-from typer.main import get_command
+from commands_named import reached
 
-from cruisers.__main__ import app
 from firmware import frames
 from gateway.head_console_seen import SILENT
 
@@ -51,18 +48,7 @@ def test_every_command_and_option_that_is_named_exists() -> None:
     typed += [
         re.sub(r" \\\n", " ", line) for screen in SCREENS.values() for line in re.findall(r"^\$ cruisers ((?:.*\\\n)*.*)$", screen, re.M)
     ]
-    reached = set()
-    for line in typed:
-        command: Any = get_command(app)
-        words, path = line.split(), []
-        while hasattr(command, "list_commands"):  # a group
-            path.append(words.pop(0))
-            command = command.get_command(typer.Context(command), path[-1])
-            assert command is not None, line
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= options, line
-        reached.add(" ".join(path))
-    assert reached == {"flash", "provision", "head console", "head update", "doctor", "sim head"}
+    assert reached(typed) == {"flash", "provision", "head console", "head update", "doctor", "sim head"}
 
 
 def test_the_script_that_takes_the_screens_reads_a_terminal() -> None:
